@@ -1,0 +1,168 @@
+//! Everything osync does to a file system, relative to the descriptor of a root.
+//!
+//! [`Fs`] has one method for each step that a reader or an applier takes, and none of them follows a
+//! symlink or leaves the root. [`real`] does it with system calls, [`memory`] in memory with a user who
+//! may act between any two steps; the conformance tests hold the two together.
+
+pub mod memory;
+pub mod real;
+
+use std::io;
+
+use crate::tree::{Kind, Metadata, Name, RelPath, Time, Xattrs};
+
+/// What lstat tells about an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits (0 to 0o7777).
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Bytes of a file or of a symlink's target, 0 for every other kind.
+    pub size: u64,
+    /// Time of the last change of content.
+    pub mtime: Time,
+    /// Time of the last change of anything; users cannot set it back.
+    pub ctime: Time,
+    /// Device number of a device, else 0.
+    pub rdev: u64,
+    /// Device of the file system it lies on.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Number of names.
+    pub nlink: u64,
+}
+
+impl Stat {
+    /// The metadata of this entry with these extended attributes.
+    #[must_use]
+    pub fn metadata(&self, xattrs: Xattrs) -> Metadata {
+        Metadata {
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            size: self.size,
+            mtime: self.mtime,
+            rdev: self.rdev,
+            xattrs,
+        }
+    }
+
+    /// True if both are the same inode on the same file system.
+    #[must_use]
+    pub fn same_inode(&self, other: &Self) -> bool {
+        self.dev == other.dev && self.ino == other.ino
+    }
+}
+
+/// A file system below one root.
+///
+/// Errors are the kernel's: ENOENT for a missing name, ENOTDIR where a directory was expected, ELOOP
+/// never (a symlink in the place of a directory is ENOTDIR), EXDEV for a step onto another file system.
+pub trait Fs: Send + Sync + 'static {
+    /// A directory held open.
+    type Dir: Send;
+    /// A regular file held open, for reading or as a stage.
+    type File: Send;
+
+    /// The root, opened anew.
+    fn root(&self) -> io::Result<Self::Dir>;
+    /// The directory `name` in `dir`, if it is one, on the same file system.
+    fn open_dir(&self, dir: &Self::Dir, name: &Name) -> io::Result<Self::Dir>;
+    /// Stat of an open directory.
+    fn stat_dir(&self, dir: &Self::Dir) -> io::Result<Stat>;
+    /// Stat of a name, never following it.
+    fn stat(&self, dir: &Self::Dir, name: &Name) -> io::Result<Stat>;
+    /// Calls `each` for every name but `.`, `..` and the stage's, in no order, with its kind where the
+    /// file system tells it. An error in the middle is an error, never a short list.
+    fn list(&self, dir: &Self::Dir, each: &mut dyn FnMut(&[u8], Option<Kind>)) -> io::Result<()>;
+    /// Target of a symlink.
+    fn read_link(&self, dir: &Self::Dir, name: &Name) -> io::Result<Vec<u8>>;
+    /// Extended attributes of a name, never following it, sorted; empty where the file system has none.
+    fn xattrs(&self, dir: &Self::Dir, name: &Name) -> io::Result<Xattrs>;
+    /// Extended attributes of an open directory.
+    fn dir_xattrs(&self, dir: &Self::Dir) -> io::Result<Xattrs>;
+
+    /// A regular file for reading, not changing its access time where the rights allow that.
+    fn open(&self, dir: &Self::Dir, name: &Name) -> io::Result<Self::File>;
+    /// Stat of an open file.
+    fn stat_file(&self, file: &Self::File) -> io::Result<Stat>;
+    /// Extended attributes of an open file.
+    fn file_xattrs(&self, file: &Self::File) -> io::Result<Xattrs>;
+    /// Reads at an offset until `buffer` is full or the file ends; returns the bytes read.
+    fn read_at(&self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// True if nobody has the file open for writing at this moment, proven by a read lease taken and
+    /// given back; `None` if it cannot be proven here.
+    fn unwritten(&self, file: &Self::File) -> Option<bool>;
+
+    /// A new stage for content, which no name shows.
+    fn stage(&self) -> io::Result<Self::File>;
+    /// Writes all bytes at an offset of a stage.
+    fn write_at(&self, file: &Self::File, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Gives a stage its metadata (owner, then mode, then extended attributes, then times) and puts it
+    /// atomically in the place of whatever `name` is, unless that is a directory (EISDIR).
+    fn publish(&self, stage: Self::File, dir: &Self::Dir, name: &Name, meta: &Metadata)
+    -> io::Result<()>;
+    /// Puts a symlink, device, pipe or socket with its metadata atomically in the place of whatever
+    /// `name` is, unless that is a directory (EISDIR).
+    fn publish_special(&self, dir: &Self::Dir, name: &Name, meta: &Metadata, target: &[u8])
+    -> io::Result<()>;
+    /// Makes a directory with its metadata (EEXIST if the name is taken).
+    fn make_dir(&self, dir: &Self::Dir, name: &Name, meta: &Metadata) -> io::Result<()>;
+    /// Sets the metadata of an open directory.
+    fn set_dir_meta(&self, dir: &Self::Dir, meta: &Metadata) -> io::Result<()>;
+    /// Sets the metadata of the regular file `name` in place, if it has one link only (else EMLINK),
+    /// its size and mtime are those of `meta` (else ESTALE) and it is a file (else ESTALE).
+    fn set_file_meta(&self, dir: &Self::Dir, name: &Name, meta: &Metadata) -> io::Result<()>;
+    /// Removes a name that is no directory (EISDIR if it is).
+    fn remove_file(&self, dir: &Self::Dir, name: &Name) -> io::Result<()>;
+    /// Takes a directory with all below out of the tree at once (into the stage), then frees it.
+    fn remove_tree(&self, dir: &Self::Dir, name: &Name) -> io::Result<()>;
+    /// rename(2): atomically gives an entry another name, replacing a file or an empty directory.
+    fn rename(&self, from: &Self::Dir, from_name: &Name, to: &Self::Dir, to_name: &Name)
+    -> io::Result<()>;
+
+    /// Makes everything done so far durable, on every file system touched.
+    fn sync(&self) -> io::Result<()>;
+    /// Removes the stage's directory if it is empty, leaving the root's times as they were.
+    fn tidy(&self) -> io::Result<()>;
+}
+
+/// Where the way to a directory ended early.
+#[derive(Debug)]
+pub enum Way<D> {
+    /// The directory.
+    Open(D),
+    /// The highest path on the way that is missing or no directory.
+    Broken(RelPath),
+    /// Something failed at this path.
+    Failed(RelPath, io::Error),
+}
+
+/// Opens a directory in steps from the root, so that no limit on path length applies and no symlink
+/// is ever followed.
+pub fn open_way<F: Fs>(fs: &F, path: &RelPath) -> Way<F::Dir> {
+    let mut dir = match fs.root() {
+        Ok(dir) => dir,
+        Err(error) => return Way::Failed(RelPath::root(), error),
+    };
+    let mut here = RelPath::root();
+    for part in path.components() {
+        let name = Name::new(part).expect("a component of a valid path is a name");
+        here = here.join(&name);
+        match fs.open_dir(&dir, &name) {
+            Ok(next) => dir = next,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
+                return Way::Broken(here);
+            }
+            Err(error) => return Way::Failed(here, error),
+        }
+    }
+    Way::Open(dir)
+}

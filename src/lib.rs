@@ -1,0 +1,22 @@
+//! osync: an online, continuous replicator of huge, rapidly changing directories.
+//!
+//! The map, in the order in which a change travels:
+//!
+//! 1. [`source::watch`] reads events of the file system.
+//! 2. [`engine`] decides: which path to look at, what to send to which sink, what is done. It is pure:
+//!    events in, actions out.
+//! 3. [`source`] carries out the looks and sends what they found.
+//! 4. [`wire`] turns messages into bytes, [`channel`] moves them.
+//! 5. [`sink`] puts them into the target tree and makes them durable.
+//! 6. [`report`] says where all this stands.
+//!
+//! [`tree`] has the nouns, [`fs`] everything that is done to a file system.
+
+pub mod channel;
+pub mod engine;
+pub mod fs;
+pub mod report;
+pub mod sink;
+pub mod source;
+pub mod tree;
+pub mod wire;

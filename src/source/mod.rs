@@ -1,0 +1,3 @@
+//! The source endpoint: FileEvents (`watch`), readers, DataService and FlowControl.
+
+pub mod watch;

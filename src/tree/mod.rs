@@ -1,0 +1,12 @@
+//! The nouns of a tree: paths, entries and listings.
+//!
+//! Everything here is plain data that is validated once, when it is made, and can then not be wrong.
+//! Names are bytes, as they are to the kernel: nothing in osync assumes that they are text.
+
+mod entry;
+mod listing;
+mod path;
+
+pub use entry::{Body, Entry, Kind, Metadata, State, Time, Xattrs, XATTRS_BYTES_MAX};
+pub use listing::{Digest, ListEntry, NameRange};
+pub use path::{InvalidPath, Name, RelPath, NAME_BYTES_MAX, PATH_BYTES_MAX};

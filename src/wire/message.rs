@@ -1,0 +1,425 @@
+//! Every message of the protocol, as data. This is the one model of the wire: the engine speaks it,
+//! `codec` turns it into bytes.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::report::{ProblemsReport, QueueReport, Status, TransferReport};
+use crate::tree::{Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, Time};
+
+/// Version of the protocol. Peers with another major number refuse each other.
+pub const VERSION: u32 = 1;
+
+/// Most entries in one [`Change::Entries`] or names in one [`Page::Entries`].
+pub const ENTRIES_MAX: usize = 512;
+
+/// Which lane a message was sent for; it decides whose share of the credit pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Lane {
+    /// A change that the file system reported.
+    Live,
+    /// An entry that a walk or an operator found.
+    Backlog,
+}
+
+/// Source to sink, on a data connection.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToSink {
+    /// Proves this data connection during the handshake; carries the nonce of its announcement.
+    Synchronisation {
+        /// The nonce that the sink announced on this connection.
+        nonce: u64,
+    },
+    /// Asks for a [`ToSource::Pong`] with the same token.
+    Ping {
+        /// Any value.
+        token: u64,
+    },
+    /// One numbered message of a session.
+    Change {
+        /// The session.
+        epoch: u64,
+        /// Place in the session, from 1, without gaps over all data connections together.
+        number: u64,
+        /// Whose credit it uses.
+        lane: Lane,
+        /// What to do.
+        change: Change,
+    },
+}
+
+/// What a numbered message tells the sink.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// States of names in one directory, sorted by name, each name once.
+    Entries {
+        /// The directory, which must exist on the sink.
+        dir: RelPath,
+        /// The names and what they are now.
+        entries: Vec<Entry>,
+    },
+    /// Metadata of a directory, set after everything earlier below it, holding nothing back. Of the
+    /// root too.
+    DirMeta {
+        /// The directory.
+        dir: RelPath,
+        /// Its metadata.
+        meta: Metadata,
+    },
+    /// One entry changed its name. Refused as a mismatch unless the sink holds at `from` what is
+    /// described.
+    Rename {
+        /// Old path.
+        from: RelPath,
+        /// New path; replaces what is there, as rename(2) does.
+        to: RelPath,
+        /// What moved.
+        kind: Kind,
+        /// Its size in bytes (files and symlinks; 0 for directories).
+        size: u64,
+        /// Its time of change (files and symlinks; not compared for directories).
+        mtime: Time,
+    },
+    /// What the source holds in a range of names of one directory, to be compared.
+    Listing {
+        /// The directory.
+        dir: RelPath,
+        /// Which of its names.
+        range: NameRange,
+        /// Their digest or themselves.
+        page: Page,
+    },
+    /// A piece of a large file, appended to the stage of its stream.
+    Chunk {
+        /// The stream, unique in the session.
+        stream: u64,
+        /// Bytes of the file before this piece.
+        offset: u64,
+        /// The piece; at most [`super::PAYLOAD_BYTES_MAX`].
+        data: Bytes,
+    },
+    /// The stream is whole: publish it under this path.
+    Publish {
+        /// The stream.
+        stream: u64,
+        /// Where it belongs.
+        path: RelPath,
+        /// Metadata of the file; its size is the length of the stream.
+        meta: Metadata,
+    },
+    /// The stream is void: free its stage.
+    Abandon {
+        /// The stream.
+        stream: u64,
+    },
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Page {
+    /// Only the digest, of this many entries.
+    Digest(Digest, u32),
+    /// The entries, sorted by name; at most [`ENTRIES_MAX`].
+    Entries(Vec<ListEntry>),
+}
+
+/// Sink to source, on a data connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ToSource {
+    /// First message of every data connection: the sink's nonce for this connection.
+    Announce {
+        /// Random; its registration names the nonces of all its connections.
+        nonce: u64,
+    },
+    /// Answer to [`ToSink::Ping`].
+    Pong {
+        /// The token of the ping.
+        token: u64,
+    },
+    /// Outcomes, marks and credit.
+    Acknowledgement {
+        /// The session.
+        epoch: u64,
+        /// Outcomes that are more than "done", by number. They count before the marks.
+        outcomes: Vec<(u64, Outcome)>,
+        /// Every number up to here has its outcome; those never named are done.
+        applied: u64,
+        /// Every number up to here survives a power cut of the sink.
+        durable: u64,
+        /// What the source may have sent, since the start of the session.
+        credit: Credit,
+    },
+}
+
+/// Credit as totals since the start of the session, so that a repeated grant changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Credit {
+    /// Bytes of headers and content.
+    pub bytes: u64,
+    /// Messages.
+    pub messages: u64,
+}
+
+/// The sink's answer to one numbered message.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Entries (by place in the message, 0 for a message with one subject) that were not done.
+    pub refused: Vec<(u32, Refusal)>,
+    /// Entries whose directory the sink had to make.
+    pub made: Vec<u32>,
+    /// The answer to a listing.
+    pub answer: Option<Answer>,
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The sink's file system refused: operation and errno.
+    Problem {
+        /// What was tried, a verb such as `create` or `set owner`.
+        operation: String,
+        /// Error number of Linux.
+        errno: i32,
+    },
+    /// The directory that should hold the entry is missing, or is no directory.
+    ParentMissing,
+    /// The sink does not hold what the message builds on.
+    Mismatch,
+    /// The brake holds back removals until the operator has agreed.
+    Halted,
+    /// No space, inodes or quota left for content.
+    Full,
+}
+
+/// Answer to a listing: names at which the source must look again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The range is the same on the sink.
+    Equal,
+    /// The digest differs: send the entries.
+    Different,
+    /// The sink has no such directory.
+    Missing,
+    /// Names in the range, sorted.
+    Names {
+        /// On the source only.
+        lacks: Vec<Name>,
+        /// On both, not the same.
+        differs: Vec<Name>,
+        /// On the sink only. At most [`ENTRIES_MAX`]; see `more`.
+        excess: Vec<Name>,
+        /// There are more in excess than were named: compare the range again afterwards.
+        more: bool,
+    },
+    /// The sink could not list the directory: errno.
+    Failed(i32),
+}
+
+/// Messages on the command channel, both directions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum Command {
+    /// Sink: register me. The data connections have announced themselves before.
+    RegistrationRequest(RegistrationRequest),
+    /// Source: your epoch and limits; watch for Synchronisation on each data connection.
+    RegistrationRequestAcknowledgement {
+        /// The new session.
+        epoch: u64,
+        /// Who the source is, random per state directory.
+        source_id: String,
+        /// Most bytes of content in one message.
+        payload_bytes_max: u64,
+        /// Device and inode of the source's root, for the operator.
+        root: String,
+    },
+    /// Sink: Synchronisation was seen on every data connection, nothing older can take effect.
+    RegistrationSuccess {
+        /// The session.
+        epoch: u64,
+        /// First credit.
+        credit: Credit,
+    },
+    /// Source: transfer begins.
+    RegistrationSuccessAcknowledgement {
+        /// The session.
+        epoch: u64,
+    },
+    /// Sink: let me go; what was sent is applied and made durable first.
+    Unregister {
+        /// The session.
+        epoch: u64,
+    },
+    /// Source: nothing more will be sent to you.
+    UnregisterAcknowledgement {
+        /// The session.
+        epoch: u64,
+    },
+    /// Source: the service ends; everything sent has been reported durable.
+    ServiceTermination {
+        /// The session.
+        epoch: u64,
+    },
+    /// Sink: agreed.
+    ServiceTerminationAcknowledgement {
+        /// The session.
+        epoch: u64,
+    },
+    /// Source: the operator has agreed to the halted removals.
+    ReleaseBrake {
+        /// The session.
+        epoch: u64,
+    },
+    /// Either side: are you there?
+    Ping {
+        /// Any value, returned in the answer.
+        token: u64,
+    },
+    /// Either side: yes.
+    Pong {
+        /// The token of the ping.
+        token: u64,
+    },
+    /// Either side: what you sent was not accepted.
+    Error(ErrorAnswer),
+    /// Operator: a request.
+    Request {
+        /// Chosen by the operator's program, returned in the reply.
+        id: u64,
+        /// What is wanted.
+        request: Request,
+    },
+    /// Source: the reply to a request.
+    Reply {
+        /// The request's.
+        id: u64,
+        /// The answer.
+        reply: Reply,
+    },
+}
+
+/// Who wants to be registered, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistrationRequest {
+    /// [`VERSION`] of the sink.
+    pub version: u32,
+    /// Who the sink is, random per state directory, 1 to 64 bytes.
+    pub sink_id: String,
+    /// Random per process: tells a sink that returns from another process with its id.
+    pub instance: u64,
+    /// Nonces of the data connections, 1 to 16.
+    pub nonces: Vec<u64>,
+    /// Optional parts of the protocol that the sink speaks. None are defined in version 1.
+    pub capabilities: Vec<String>,
+    /// Where the sink stands, if it was registered before.
+    pub resume: Option<ResumePoint>,
+}
+
+/// What a sink knows of its last session. Saves sending again what is durable; proves nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumePoint {
+    /// The source it was registered with.
+    pub source_id: String,
+    /// The session.
+    pub epoch: u64,
+    /// Everything up to this number is durable.
+    pub durable: u64,
+    /// Numbers up to `durable` whose outcome was more than "done", which the source may not have
+    /// heard of. Sorted.
+    pub exceptions: Vec<u64>,
+    /// True if the sink ran without a break since then.
+    pub continuous: bool,
+}
+
+/// An error answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// What kind of error.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+}
+
+/// Kinds of error answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// The bytes are no message, or break a limit.
+    Malformed,
+    /// A message that does not belong here now.
+    OutOfPhase,
+    /// The peer speaks another version.
+    Version,
+    /// Another living process is registered with this sink id.
+    Duplicate,
+    /// More sinks or requests than the limit.
+    Busy,
+    /// The source is terminating.
+    Terminating,
+    /// A deadline of the handshake passed.
+    Timeout,
+}
+
+/// What an operator can ask.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Request {
+    /// One screen of where it stands.
+    Status,
+    /// The queue report.
+    ReportQueue,
+    /// The transfer report.
+    ReportTransfer,
+    /// Paths that cannot be replicated now.
+    ReportProblems,
+    /// Reply when all that happened before is durable on every sink.
+    Flush {
+        /// Milliseconds after which the reply is "not yet".
+        timeout_ms: u64,
+    },
+    /// Send nothing until resumed; changes are still collected.
+    Pause,
+    /// Go on after a pause; agree to removals that the brake holds.
+    Resume,
+    /// Compare this subtree again.
+    Rescan {
+        /// Its top.
+        path: RelPath,
+    },
+    /// Put these paths at the front of the backlog; at most [`ENTRIES_MAX`] a request.
+    Enqueue {
+        /// The paths.
+        paths: Vec<RelPath>,
+    },
+    /// Terminate in mutual agreement.
+    Stop,
+}
+
+/// What an operator is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// Done as asked.
+    Done,
+    /// Answer to [`Request::Status`].
+    Status(Box<Status>),
+    /// Answer to [`Request::ReportQueue`].
+    Queue(Box<QueueReport>),
+    /// Answer to [`Request::ReportTransfer`].
+    Transfer(Box<TransferReport>),
+    /// Answer to [`Request::ReportProblems`].
+    Problems(Box<ProblemsReport>),
+    /// Answer to [`Request::Flush`].
+    Flush(FlushResult),
+    /// The request was not carried out.
+    Refused(ErrorAnswer),
+}
+
+/// How a flush ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlushResult {
+    /// True if all that happened before is durable on every sink that the source knows.
+    pub complete: bool,
+    /// Paths that cannot be replicated: with any, the flush is no success.
+    pub problems: u64,
+    /// What is still missing, for people; empty if complete.
+    pub waiting_for: String,
+}
