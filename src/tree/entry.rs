@@ -109,6 +109,23 @@ pub enum Body {
     Unchanged,
 }
 
+impl Body {
+    /// Bytes of content or target that it carries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Empty | Self::Unchanged => 0,
+            Self::Content(bytes) | Self::Target(bytes) => bytes.len(),
+        }
+    }
+
+    /// True if it carries no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// The state of one name: present with everything, or absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::report::{ProblemsReport, QueueReport, Status, TransferReport};
-use crate::tree::{Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, Time};
+use crate::tree::{
+    Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, Time,
+};
 
 /// Version of the protocol. Peers with another major number refuse each other.
 pub const VERSION: u32 = 1;
@@ -112,6 +114,46 @@ pub enum Change {
         /// The stream.
         stream: u64,
     },
+}
+
+impl Change {
+    /// What the message costs of the credit, in bytes: 64, and for each entry 64, plus the bytes of
+    /// paths, names, extended attributes and content. Both sides count it the same way.
+    #[must_use]
+    pub fn cost(&self) -> u64 {
+        let bytes = match self {
+            Self::Entries { dir, entries } => {
+                dir.len() + entries.iter().map(entry_cost).sum::<usize>()
+            }
+            Self::DirMeta { dir, meta } => dir.len() + xattrs_cost(meta),
+            Self::Rename { from, to, .. } => from.len() + to.len(),
+            Self::Listing { dir, page: Page::Digest(..), .. } => dir.len(),
+            Self::Listing { dir, page: Page::Entries(entries), .. } => {
+                dir.len() + entries.iter().map(|e| ENTRY_COST + e.name.as_bytes().len()).sum::<usize>()
+            }
+            Self::Chunk { data, .. } => data.len(),
+            Self::Publish { path, meta, .. } => path.len() + xattrs_cost(meta),
+            Self::Abandon { .. } => 0,
+        };
+        (ENTRY_COST + bytes) as u64
+    }
+}
+
+/// Fixed part of the cost of a message and of each entry, in bytes.
+pub const ENTRY_COST: usize = 64;
+
+fn entry_cost(entry: &Entry) -> usize {
+    let held = match &entry.state {
+        State::Absent => 0,
+        State::Present(meta, body) => xattrs_cost(meta) + body.len(),
+    };
+    ENTRY_COST + entry.name.as_bytes().len() + held
+}
+
+/// Bytes of the extended attributes.
+#[must_use]
+pub fn xattrs_cost(meta: &Metadata) -> usize {
+    meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
 /// A page of a listing.

@@ -1,0 +1,180 @@
+//! The ledger of problems: paths that cannot be replicated now, tried again with growing delay.
+//!
+//! A problem on a directory stands for everything below it. At its limit the ledger keeps the problems
+//! it has and counts the rest, which are found again by a rescan.
+
+use std::collections::BTreeMap;
+
+use super::{Now, Stamp};
+use crate::tree::RelPath;
+
+/// First delay before a problem is tried again, in milliseconds; it doubles from there.
+pub const RETRY_MIN_MS: u64 = 1_000;
+/// Longest delay before a problem is tried again, in milliseconds.
+pub const RETRY_MAX_MS: u64 = 60_000;
+
+/// On which side an operation failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Reading.
+    Source,
+    /// Applying.
+    Sink,
+}
+
+impl Side {
+    /// The word used in reports.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Sink => "sink",
+        }
+    }
+}
+
+/// One path that cannot be replicated now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it failed.
+    pub side: Side,
+    /// What was tried.
+    pub operation: String,
+    /// Error number of Linux.
+    pub errno: i32,
+    /// When it first failed.
+    pub since_ms: u64,
+    /// How often it was tried.
+    pub tries: u32,
+    /// When it is tried again.
+    pub retry_ms: u64,
+    /// The brake holds it back: only the operator brings it on.
+    pub halted: bool,
+}
+
+/// All problems of one sink.
+#[derive(Debug)]
+pub struct Ledger {
+    problems: BTreeMap<RelPath, Problem>,
+    problems_max: usize,
+    /// Problems that found no room: a rescan is owed for the root while there are any.
+    unlisted: u64,
+}
+
+impl Ledger {
+    /// An empty ledger for at most `problems_max` problems.
+    #[must_use]
+    pub fn new(problems_max: usize) -> Self {
+        Self { problems: BTreeMap::new(), problems_max, unlisted: 0 }
+    }
+
+    /// How many problems there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.problems.len() as u64 + self.unlisted
+    }
+
+    /// True if there is no problem.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removals that the brake holds back.
+    #[must_use]
+    pub fn halted(&self) -> u64 {
+        self.problems.values().filter(|problem| problem.halted).count() as u64
+    }
+
+    /// Records that an operation failed.
+    pub fn failed(&mut self, now: Now, path: RelPath, side: Side, operation: &str, errno: i32, halted: bool) {
+        let room = self.problems.len() < self.problems_max;
+        if let Some(problem) = self.problems.get_mut(&path) {
+            problem.tries = problem.tries.saturating_add(1);
+            problem.side = side;
+            problem.operation = operation.to_owned();
+            problem.errno = errno;
+            problem.halted = halted;
+            let delay = RETRY_MIN_MS << (problem.tries - 1).min(16);
+            problem.retry_ms = now.ms + delay.min(RETRY_MAX_MS);
+        } else if room {
+            self.problems.insert(path, Problem {
+                side,
+                operation: operation.to_owned(),
+                errno,
+                since_ms: now.ms,
+                tries: 1,
+                retry_ms: now.ms + RETRY_MIN_MS,
+                halted,
+            });
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    /// The path has no problem any more. True if it had one.
+    pub fn clear(&mut self, path: &RelPath) -> bool {
+        !self.problems.is_empty() && self.problems.remove(path).is_some()
+    }
+
+    /// Problems below a path end with the path itself.
+    pub fn clear_below(&mut self, path: &RelPath) {
+        if !self.problems.is_empty() {
+            self.problems.retain(|at, _| !path.is_above(at));
+        }
+    }
+
+    /// True if a directory above `path` has a problem, which stands for the path.
+    #[must_use]
+    pub fn stands_for(&self, path: &RelPath) -> bool {
+        if self.problems.is_empty() {
+            return false;
+        }
+        let mut above = path.parent();
+        while let Some(dir) = above {
+            if self.problems.contains_key(&dir) {
+                return true;
+            }
+            above = dir.parent();
+        }
+        false
+    }
+
+    /// The problems whose time has come; they stay listed until they are cleared.
+    pub fn due(&mut self, now: Now) -> Vec<RelPath> {
+        let due = self.problems.iter_mut().filter(|(_, problem)| problem.retry_ms <= now.ms && !problem.halted);
+        due.map(|(path, problem)| {
+            problem.retry_ms = now.ms + RETRY_MAX_MS;
+            path.clone()
+        })
+        .collect()
+    }
+
+    /// Everything the brake held back is tried again.
+    pub fn release(&mut self, now: Now) {
+        for problem in self.problems.values_mut().filter(|problem| problem.halted) {
+            problem.halted = false;
+            problem.retry_ms = now.ms;
+        }
+    }
+
+    /// Takes the count of problems that found no room: whoever asks owes a rescan for them.
+    pub fn take_unlisted(&mut self) -> bool {
+        let any = self.unlisted > 0 && self.problems.len() < self.problems_max;
+        if any {
+            self.unlisted = 0;
+        }
+        any
+    }
+
+    /// When the next problem must be tried again.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        self.problems.values().filter(|problem| !problem.halted).map(|problem| problem.retry_ms).min()
+    }
+
+    /// The problems, by path.
+    pub fn iter(&self) -> impl Iterator<Item = (&RelPath, &Problem)> {
+        self.problems.iter()
+    }
+}

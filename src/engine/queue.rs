@@ -1,0 +1,323 @@
+//! The change queue of one lane of one sink: paths that wait to be looked at.
+//!
+//! A path waits at most once. What is merged keeps the earliest stamp, and nothing cancels out. A hot
+//! path is held off for a growing time after each time it was sent. At its limit the queue gives up its
+//! fullest directory for a rescan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use super::Stamp;
+use crate::tree::{Name, RelPath};
+
+/// Most files whose heat is remembered; above it the coldest are forgotten.
+pub const HOT_MAX: usize = 4096;
+
+/// How long a directory's metadata waits for more changes of its children, in milliseconds.
+pub const META_DELAY_MS: u64 = 10;
+
+/// A path that was sent again within this many milliseconds is getting hot.
+const WARM_MS: u64 = 1000;
+
+/// What is wanted of a path; the greater includes the lesser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// Metadata of a directory, behind its children.
+    DirMeta,
+    /// Metadata of a file; content only if the sink holds another.
+    Attributes,
+    /// The whole state.
+    State,
+}
+
+/// One waiting path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it inherited or when its event was read.
+    pub stamp: Stamp,
+    /// Not to be looked at before this time.
+    pub not_before_ms: u64,
+    /// What to look at.
+    pub want: Want,
+    /// A directory that is new here: its subtree is compared once it was sent.
+    pub appeared: bool,
+    /// Looks in a row that found it changing or open for writing.
+    pub unsettled: u32,
+}
+
+impl Waiting {
+    /// A plain wish.
+    #[must_use]
+    pub fn new(stamp: Stamp, want: Want) -> Self {
+        Self { stamp, not_before_ms: 0, want, appeared: false, unsettled: 0 }
+    }
+
+    /// The same for a directory that appeared.
+    #[must_use]
+    pub fn appeared(stamp: Stamp) -> Self {
+        Self { appeared: true, ..Self::new(stamp, Want::State) }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.stamp = self.stamp.earliest(other.stamp);
+        self.not_before_ms = self.not_before_ms.min(other.not_before_ms);
+        self.want = self.want.max(other.want);
+        self.appeared |= other.appeared;
+        self.unsettled = self.unsettled.max(other.unsettled);
+    }
+}
+
+/// How often and when a path was sent lately.
+#[derive(Debug, Clone, Copy)]
+struct Heat {
+    sent_ms: u64,
+    level: u32,
+    sent: u64,
+}
+
+/// Hold-off of hot paths: none for the first change, then from `min_ms` doubling up to `max_ms`.
+#[derive(Debug, Clone, Copy)]
+pub struct HoldOff {
+    /// First hold-off in milliseconds.
+    pub min_ms: u64,
+    /// Longest hold-off in milliseconds.
+    pub max_ms: u64,
+}
+
+impl HoldOff {
+    /// The hold-off of a level: 0, min, 2 min, 4 min, ... max.
+    #[must_use]
+    pub fn at(&self, level: u32) -> u64 {
+        match level {
+            0 => 0,
+            _ => self.min_ms.saturating_mul(1 << (level - 1).min(20)).min(self.max_ms),
+        }
+    }
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct Queue {
+    entries: BTreeMap<RelPath, Waiting>,
+    ready: BTreeSet<(u64, RelPath)>,
+    held: BTreeSet<(u64, RelPath)>,
+    /// A count of the stamps that wait, to know the earliest without a search.
+    stamps: BTreeMap<u64, (u32, u64)>,
+    heat: BTreeMap<RelPath, Heat>,
+    hold_off: HoldOff,
+    entries_max: usize,
+}
+
+impl Queue {
+    /// An empty queue for at most `entries_max` paths.
+    #[must_use]
+    pub fn new(entries_max: usize, hold_off: HoldOff) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            held: BTreeSet::new(),
+            stamps: BTreeMap::new(),
+            heat: BTreeMap::new(),
+            hold_off,
+            entries_max,
+        }
+    }
+
+    /// Paths waiting.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What waits for this path.
+    #[must_use]
+    pub fn get(&self, path: &RelPath) -> Option<&Waiting> {
+        self.entries.get(path)
+    }
+
+    /// Adds a wish, or merges it with the one that waits.
+    pub fn put(&mut self, now_ms: u64, path: RelPath, mut wish: Waiting) {
+        if let Some(waiting) = self.remove(&path) {
+            wish.merge(waiting);
+        }
+        if let Some(heat) = self.heat.get(&path) {
+            wish.not_before_ms = wish.not_before_ms.max(heat.sent_ms + self.hold_off.at(heat.level));
+        }
+        self.insert(now_ms, path, wish);
+    }
+
+    /// Adds a wish that no hold-off of a hot path delays.
+    pub fn put_now(&mut self, now_ms: u64, path: RelPath, mut wish: Waiting) {
+        if let Some(waiting) = self.remove(&path) {
+            wish.merge(waiting);
+        }
+        wish.not_before_ms = 0;
+        self.insert(now_ms, path, wish);
+    }
+
+    fn insert(&mut self, now_ms: u64, path: RelPath, wish: Waiting) {
+        if wish.not_before_ms > now_ms {
+            self.held.insert((wish.not_before_ms, path.clone()));
+        } else {
+            self.ready.insert((wish.stamp.pos, path.clone()));
+        }
+        let count = self.stamps.entry(wish.stamp.pos).or_insert((0, wish.stamp.since_ms));
+        count.0 += 1;
+        count.1 = count.1.min(wish.stamp.since_ms);
+        self.entries.insert(path, wish);
+    }
+
+    /// Takes the wish for a path away.
+    pub fn remove(&mut self, path: &RelPath) -> Option<Waiting> {
+        let wish = self.entries.remove(path)?;
+        if !self.ready.remove(&(wish.stamp.pos, path.clone())) {
+            self.held.remove(&(wish.not_before_ms, path.clone()));
+        }
+        if let Some(count) = self.stamps.get_mut(&wish.stamp.pos) {
+            count.0 -= 1;
+            if count.0 == 0 {
+                self.stamps.remove(&wish.stamp.pos);
+            }
+        }
+        Some(wish)
+    }
+
+    /// The earliest stamp that waits.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Stamp> {
+        self.stamps.first_key_value().map(|(&pos, &(_, since_ms))| Stamp { pos, since_ms })
+    }
+
+    /// Makes held paths ready whose time has come.
+    pub fn wake(&mut self, now_ms: u64) {
+        while let Some((time, _)) = self.held.first()
+            && *time <= now_ms
+        {
+            let (_, path) = self.held.pop_first().expect("the set has a first element");
+            let pos = self.entries[&path].stamp.pos;
+            self.ready.insert((pos, path));
+        }
+    }
+
+    /// Cuts every hold-off short, once, for wishes up to this position.
+    pub fn hurry(&mut self, pos: u64) {
+        let held: Vec<_> = self.held.iter().map(|(_, path)| path.clone()).collect();
+        for path in held {
+            if self.entries[&path].stamp.pos <= pos {
+                let wish = self.remove(&path).expect("a held path waits");
+                self.insert(0, path, Waiting { not_before_ms: 0, ..wish });
+            }
+        }
+    }
+
+    /// When the next held path becomes ready.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        self.held.first().map(|(time, _)| *time)
+    }
+
+    /// Ready paths, the earliest first.
+    pub fn ready(&self) -> impl Iterator<Item = &RelPath> {
+        self.ready.iter().map(|(_, path)| path)
+    }
+
+    /// Ready names directly in `dir` that want more than its metadata, from `first` on, in order.
+    #[must_use]
+    pub fn ready_in(&self, dir: &RelPath, first: &Name, most: usize) -> Vec<Name> {
+        self.entries
+            .range((Bound::Included(dir.join(first)), Bound::Unbounded))
+            .take_while(|(path, _)| dir.is_above(path))
+            .take(BATCH_SEARCH_MAX)
+            .filter_map(|(path, wish)| {
+                let (parent, name) = path.split()?;
+                let wanted = parent == *dir && wish.want > Want::DirMeta;
+                (wanted && self.ready.contains(&(wish.stamp.pos, path.clone()))).then_some(name)
+            })
+            .take(most)
+            .collect()
+    }
+
+    /// Takes every wish at or below a path away.
+    pub fn take_subtree(&mut self, top: &RelPath) -> Vec<(RelPath, Waiting)> {
+        let paths: Vec<RelPath> = self
+            .entries
+            .range(top.clone()..)
+            .take_while(|(path, _)| top.covers(path))
+            .map(|(path, _)| path.clone())
+            .collect();
+        paths.into_iter().map(|path| (path.clone(), self.remove(&path).expect("it was just listed"))).collect()
+    }
+
+    /// Remembers that a path was sent, for its heat.
+    pub fn sent(&mut self, now_ms: u64, path: &RelPath) {
+        if let Some(heat) = self.heat.get_mut(path) {
+            let quiet = (4 * self.hold_off.at(heat.level)).max(WARM_MS);
+            let again = now_ms.saturating_sub(heat.sent_ms) < quiet;
+            heat.level = if again { heat.level + 1 } else { 0 };
+            heat.sent = if again { heat.sent + 1 } else { 1 };
+            heat.sent_ms = now_ms;
+            return;
+        }
+        if self.heat.len() >= HOT_MAX {
+            self.cool(now_ms);
+        }
+        if self.heat.len() < HOT_MAX {
+            self.heat.insert(path.clone(), Heat { sent_ms: now_ms, level: 0, sent: 1 });
+        }
+    }
+
+    fn cool(&mut self, now_ms: u64) {
+        let hold_off = self.hold_off;
+        self.heat.retain(|_, heat| now_ms.saturating_sub(heat.sent_ms) < (4 * hold_off.at(heat.level)).max(WARM_MS));
+    }
+
+    /// The files sent most often lately, the hottest first.
+    #[must_use]
+    pub fn hottest(&self, now_ms: u64, count: usize) -> Vec<(RelPath, u64)> {
+        let mut hot: Vec<_> = self
+            .heat
+            .iter()
+            .filter(|(_, heat)| heat.sent > 1 && now_ms.saturating_sub(heat.sent_ms) < 60_000)
+            .map(|(path, heat)| (path.clone(), heat.sent))
+            .collect();
+        hot.sort_by_key(|(_, sent)| std::cmp::Reverse(*sent));
+        hot.truncate(count);
+        hot
+    }
+
+    /// If the queue is above its limit: gives up directories, the fullest first, until three quarters
+    /// are left. Their wishes become one rescan each, with the earliest stamp.
+    pub fn collapse(&mut self) -> Vec<(RelPath, Stamp)> {
+        if self.entries.len() <= self.entries_max {
+            return Vec::new();
+        }
+        let mut counts: BTreeMap<RelPath, usize> = BTreeMap::new();
+        for path in self.entries.keys() {
+            if let Some(dir) = path.parent() {
+                *counts.entry(dir).or_default() += 1;
+            }
+        }
+        let mut fullest: Vec<_> = counts.into_iter().collect();
+        fullest.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let mut given_up = Vec::new();
+        for (dir, _) in fullest {
+            if self.entries.len() <= self.entries_max / 4 * 3 {
+                break;
+            }
+            let below: Vec<_> = self.take_subtree(&dir);
+            if let Some(stamp) = below.iter().map(|(_, wish)| wish.stamp).reduce(Stamp::earliest) {
+                given_up.push((dir, stamp));
+            }
+        }
+        given_up
+    }
+}
+
+/// Most neighbours that are searched for one batch.
+const BATCH_SEARCH_MAX: usize = 512;

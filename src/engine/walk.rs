@@ -1,0 +1,333 @@
+//! Walks: streaming comparison of subtrees, one page of one directory at a time.
+//!
+//! A *visit* is one page on its way: listed, compared (digest first), and the names that came back
+//! looked at. Many visits are under way at once, so that round trips overlap. The directories that a
+//! finished visit found wait on a stack, the deepest on top: that bounds what is remembered by depth
+//! and width of the walk, never by the number of files.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Stamp;
+use crate::tree::{Name, RelPath, Time};
+
+/// Names in one page.
+pub const PAGE_NAMES_MAX: usize = 512;
+
+/// Files changed between two moments count as different whatever they look like: their change may
+/// have been forgotten (rule 21).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspicion {
+    /// Start.
+    pub since: Time,
+    /// End.
+    pub until: Time,
+}
+
+impl Suspicion {
+    /// True if a change time falls into it.
+    #[must_use]
+    pub fn holds(&self, ctime: Time) -> bool {
+        self.since <= ctime && ctime <= self.until
+    }
+
+    fn widest(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(Self { since: a.since.min(b.since), until: a.until.max(b.until) }),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+/// How a subtree is to be walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rescan {
+    /// Inherited by everything that is found.
+    pub stamp: Stamp,
+    /// Files not to be trusted by size and time.
+    pub suspicion: Option<Suspicion>,
+    /// The sink has just made this directory: everything in it is sent without asking.
+    pub fresh: bool,
+}
+
+impl Rescan {
+    /// A plain comparison.
+    #[must_use]
+    pub fn compare(stamp: Stamp) -> Self {
+        Self { stamp, suspicion: None, fresh: false }
+    }
+
+    fn merge(self, other: Self) -> Self {
+        Self {
+            stamp: self.stamp.earliest(other.stamp),
+            suspicion: Suspicion::widest(self.suspicion, other.suspicion),
+            fresh: self.fresh && other.fresh,
+        }
+    }
+}
+
+/// Where a visit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// To be listed; `full` if the sink has asked for the entries.
+    List {
+        /// Send entries, not the digest.
+        full: bool,
+    },
+    /// The listing is being made.
+    Listing {
+        /// As in `List`.
+        full: bool,
+    },
+    /// Sent; the answer is awaited.
+    Answer {
+        /// As in `List`.
+        full: bool,
+    },
+    /// The names in `looks` are being looked at.
+    Look,
+}
+
+/// One page of one directory on its way.
+#[derive(Debug)]
+pub struct Visit {
+    /// The directory.
+    pub dir: RelPath,
+    /// What it belongs to.
+    pub rescan: Rescan,
+    /// The page begins after this name.
+    pub after: Option<Name>,
+    /// The directory's watch is bound with its first page.
+    pub bound: bool,
+    /// Where it stands.
+    pub step: Step,
+    /// Last name of the page, if others follow.
+    pub next_after: Option<Name>,
+    /// Directories of the page, and whether the sink lacked them.
+    pub subdirs: Vec<(Name, bool)>,
+    /// Names to look at.
+    pub looks: VecDeque<Name>,
+    /// Looks under way.
+    pub looking: u32,
+    /// The sink could not name everything in excess: the page is compared again.
+    pub again: bool,
+}
+
+/// Directories found and not yet visited, in one directory.
+#[derive(Debug)]
+struct Found {
+    dir: RelPath,
+    names: VecDeque<(Name, bool)>,
+    rescan: Rescan,
+    next_after: Option<Name>,
+}
+
+/// The walks of one lane of one sink.
+#[derive(Debug)]
+pub struct Walker {
+    owed: BTreeMap<RelPath, Rescan>,
+    found: Vec<Found>,
+    /// Visits under way, by a number of their own.
+    pub visits: BTreeMap<u64, Visit>,
+    next_visit: u64,
+    visits_max: usize,
+    owed_max: usize,
+    /// Pages compared or sent since the start whose directory is done.
+    pub dirs_done: u64,
+}
+
+impl Walker {
+    /// A walker with at most `visits_max` pages under way and `owed_max` rescans waiting; above that
+    /// they merge into one of their common root.
+    #[must_use]
+    pub fn new(visits_max: usize, owed_max: usize) -> Self {
+        Self {
+            owed: BTreeMap::new(),
+            found: Vec::new(),
+            visits: BTreeMap::new(),
+            next_visit: 0,
+            visits_max,
+            owed_max,
+            dirs_done: 0,
+        }
+    }
+
+    /// True if nothing is owed or under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.owed.is_empty() && self.found.is_empty() && self.visits.is_empty()
+    }
+
+    /// Owes a rescan. One that waits above it already covers it.
+    pub fn owe(&mut self, path: RelPath, rescan: Rescan) {
+        let mut above = Some(path.clone());
+        while let Some(dir) = above {
+            if let Some(owed) = self.owed.get_mut(&dir) {
+                *owed = owed.merge(rescan);
+                return;
+            }
+            above = dir.parent();
+        }
+        self.owed.insert(path, rescan);
+        if self.owed.len() > self.owed_max {
+            let all = std::mem::take(&mut self.owed);
+            let merged = all.into_values().reduce(Rescan::merge).expect("the map was not empty");
+            self.owed.insert(RelPath::root(), Rescan { fresh: false, ..merged });
+        }
+    }
+
+    /// The earliest stamp of anything owed or under way.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Stamp> {
+        let owed = self.owed.values().map(|rescan| rescan.stamp);
+        let found = self.found.iter().map(|found| found.rescan.stamp);
+        let visits = self.visits.values().map(|visit| visit.rescan.stamp);
+        owed.chain(found).chain(visits).reduce(Stamp::earliest)
+    }
+
+    /// Rescans owed and not begun.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Directories known to wait or being visited.
+    #[must_use]
+    pub fn dirs_pending(&self) -> usize {
+        let found: usize = self.found.iter().map(|found| found.names.len()).sum();
+        self.owed.len() + found + self.visits.len()
+    }
+
+    /// Names that answers have brought back and that wait to be looked at.
+    #[must_use]
+    pub fn names_waiting(&self) -> usize {
+        self.visits.values().map(|visit| visit.looks.len()).sum()
+    }
+
+    /// Begins as many visits as there is room for. A rescan owed goes before the walk under way: it is
+    /// usually small, and nobody else looks at it.
+    pub fn advance(&mut self) {
+        while self.visits.len() < self.visits_max {
+            if let Some((path, rescan)) = self.take_owed() {
+                self.absorb(&path, rescan);
+            } else if !self.descend() {
+                break;
+            }
+        }
+    }
+
+    fn take_owed(&mut self) -> Option<(RelPath, Rescan)> {
+        let path = self.owed.iter().min_by_key(|(_, rescan)| rescan.stamp).map(|(path, _)| path.clone())?;
+        let rescan = self.owed.remove(&path)?;
+        Some((path, rescan))
+    }
+
+    /// A rescan takes over what waits below it.
+    fn absorb(&mut self, path: &RelPath, mut rescan: Rescan) {
+        if !rescan.fresh {
+            let mut covered = Vec::new();
+            self.found.retain(|found| {
+                let inside = path.covers(&found.dir);
+                if inside {
+                    covered.push(found.rescan);
+                }
+                !inside
+            });
+            for other in covered {
+                rescan = rescan.merge(Rescan { fresh: false, ..other });
+            }
+        }
+        self.visit(path.clone(), rescan, None, false);
+    }
+
+    fn descend(&mut self) -> bool {
+        loop {
+            let Some(top) = self.found.last_mut() else { return false };
+            if let Some((name, fresh)) = top.names.pop_front() {
+                let dir = top.dir.join(&name);
+                let rescan = Rescan { fresh, ..top.rescan };
+                self.visit(dir, rescan, None, false);
+                return true;
+            }
+            let done = self.found.pop().expect("the stack has a top");
+            if let Some(after) = done.next_after {
+                self.visit(done.dir, done.rescan, Some(after), true);
+                return true;
+            }
+            self.dirs_done += 1;
+        }
+    }
+
+    fn visit(&mut self, dir: RelPath, rescan: Rescan, after: Option<Name>, bound: bool) {
+        self.next_visit += 1;
+        self.visits.insert(self.next_visit, Visit {
+            dir,
+            rescan,
+            after,
+            bound,
+            step: Step::List { full: false },
+            next_after: None,
+            subdirs: Vec::new(),
+            looks: VecDeque::new(),
+            looking: 0,
+            again: false,
+        });
+    }
+
+    /// Ends a visit whose names have all been looked at and keeps the directories that it found.
+    pub fn finish_if_done(&mut self, id: u64) {
+        let Some(visit) = self.visits.get_mut(&id) else { return };
+        if visit.step != Step::Look || visit.looking > 0 || !visit.looks.is_empty() {
+            return;
+        }
+        if std::mem::take(&mut visit.again) {
+            visit.step = Step::List { full: false };
+            return;
+        }
+        let visit = self.visits.remove(&id).expect("the visit was just seen");
+        let names = visit.subdirs.into();
+        self.found.push(Found { dir: visit.dir, names, rescan: visit.rescan, next_after: visit.next_after });
+    }
+
+    /// Ends a visit that cannot go on.
+    pub fn drop_visit(&mut self, id: u64) -> Option<Visit> {
+        self.dirs_done += 1;
+        self.visits.remove(&id)
+    }
+
+    /// Cancels everything at or below a path, which is about to be walked as a whole again. Returns
+    /// what must be inherited.
+    pub fn cancel_below(&mut self, top: &RelPath) -> Option<Rescan> {
+        let mut cancelled = Vec::new();
+        self.owed.retain(|path, rescan| {
+            let inside = top.covers(path);
+            if inside {
+                cancelled.push(*rescan);
+            }
+            !inside
+        });
+        self.found.retain(|found| {
+            let inside = top.covers(&found.dir);
+            if inside {
+                cancelled.push(found.rescan);
+            }
+            !inside
+        });
+        self.visits.retain(|_, visit| {
+            let inside = top.covers(&visit.dir);
+            if inside {
+                cancelled.push(visit.rescan);
+            }
+            !inside
+        });
+        cancelled.into_iter().reduce(Rescan::merge)
+    }
+
+    /// After a cut: what was asked gets no answer, so every page on its way is listed again.
+    pub fn restart(&mut self) {
+        for visit in self.visits.values_mut() {
+            if matches!(visit.step, Step::Listing { .. } | Step::Answer { .. }) {
+                visit.step = Step::List { full: false };
+            }
+        }
+    }
+}
