@@ -90,7 +90,8 @@ impl Footprint {
     /// True if one of these entries is `path` or a directory above it.
     #[must_use]
     pub fn covers(&self, path: &RelPath) -> bool {
-        self.groups().any(|(dir, names)| covered_by(dir, names, path))
+        matches!(self, Self::DirMeta(dir) if dir == path)
+            || self.groups().any(|(dir, names)| covered_by(dir, names, path))
     }
 
     fn stage(&self) -> Option<u64> {

@@ -50,6 +50,23 @@ pub struct Problem {
     pub retry_ms: u64,
     /// The brake holds it back: only the operator brings it on.
     pub halted: bool,
+    /// The message that was refused; only a later one clears the problem. 0 if none was sent.
+    pub number: u64,
+}
+
+/// How an operation failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure<'a> {
+    /// On which side.
+    pub side: Side,
+    /// What was tried.
+    pub operation: &'a str,
+    /// Error number of Linux.
+    pub errno: i32,
+    /// Held back by the brake.
+    pub halted: bool,
+    /// The message that was refused, or 0.
+    pub number: u64,
 }
 
 /// All problems of one sink.
@@ -87,34 +104,36 @@ impl Ledger {
     }
 
     /// Records that an operation failed.
-    pub fn failed(&mut self, now: Now, path: RelPath, side: Side, operation: &str, errno: i32, halted: bool) {
-        let room = self.problems.len() < self.problems_max;
-        if let Some(problem) = self.problems.get_mut(&path) {
-            problem.tries = problem.tries.saturating_add(1);
-            problem.side = side;
-            problem.operation = operation.to_owned();
-            problem.errno = errno;
-            problem.halted = halted;
-            let delay = RETRY_MIN_MS << (problem.tries - 1).min(16);
-            problem.retry_ms = now.ms + delay.min(RETRY_MAX_MS);
-        } else if room {
-            self.problems.insert(path, Problem {
-                side,
-                operation: operation.to_owned(),
-                errno,
-                since_ms: now.ms,
-                tries: 1,
-                retry_ms: now.ms + RETRY_MIN_MS,
-                halted,
-            });
-        } else {
-            self.unlisted += 1;
-        }
+    pub fn failed(&mut self, now: Now, path: RelPath, failure: Failure<'_>) {
+        let Failure { side, operation, errno, halted, number } = failure;
+        let operation = operation.to_owned();
+        let (since_ms, tries) = match self.problems.get(&path) {
+            Some(known) => (known.since_ms, known.tries.saturating_add(1)),
+            None if self.problems.len() >= self.problems_max => {
+                self.unlisted += 1;
+                return;
+            }
+            None => (now.ms, 1),
+        };
+        let retry_ms = now.ms + (RETRY_MIN_MS << (tries - 1).min(16)).min(RETRY_MAX_MS);
+        let problem = Problem { side, operation, errno, since_ms, tries, retry_ms, halted, number };
+        self.problems.insert(path, problem);
     }
 
-    /// The path has no problem any more. True if it had one.
-    pub fn clear(&mut self, path: &RelPath) -> bool {
-        !self.problems.is_empty() && self.problems.remove(path).is_some()
+    /// A message with this number was done for the path. True if that ended a problem.
+    pub fn clear(&mut self, path: &RelPath, number: u64) -> bool {
+        let over = self.problems.get(path).is_some_and(|problem| problem.number < number);
+        if over {
+            self.problems.remove(path);
+        }
+        over
+    }
+
+    /// Numbers begin anew with each session.
+    pub fn renumber(&mut self) {
+        for problem in self.problems.values_mut() {
+            problem.number = 0;
+        }
     }
 
     /// Problems below a path end with the path itself.

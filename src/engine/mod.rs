@@ -6,18 +6,21 @@
 //! - [`footprint`]: which two pieces of work must not overtake each other.
 //! - [`queue`], [`walk`]: what waits to be looked at, and the walks that find more.
 //! - [`replica`]: one sink as the source sees it; [`ledger`]: its problems.
+//! - [`work`]: what readers are asked.
 //! - [`session`]: registration, heartbeat and termination, as the source keeps them.
 //! - [`source`], [`sink`]: the two machines that put these together.
 
 pub mod bindings;
 pub mod footprint;
 pub mod ledger;
+pub mod meter;
 pub mod queue;
 pub mod replica;
 pub mod session;
 pub mod sink;
 pub mod source;
 pub mod walk;
+pub mod work;
 
 use crate::tree::Time;
 

@@ -1,3 +1,4 @@
 //! The source endpoint: FileEvents (`watch`), readers, DataService and FlowControl.
 
+pub mod reader;
 pub mod watch;

@@ -368,6 +368,8 @@ pub struct ResumePoint {
     /// Numbers up to `durable` whose outcome was more than "done", which the source may not have
     /// heard of. Sorted.
     pub exceptions: Vec<u64>,
+    /// The exceptions are known for numbers above this one; nothing is claimed of those before.
+    pub known_from: u64,
     /// True if the sink ran without a break since then.
     pub continuous: bool,
 }

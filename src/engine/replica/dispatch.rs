@@ -1,0 +1,338 @@
+//! Handing out work: renames first, then live looks, then what walks bring.
+//!
+//! Nothing is handed out without credit reserved for what it may bring back, so a result never waits
+//! for credit while its claim holds others up.
+
+use super::{Link, Reading, Renaming, Replica, Work};
+use crate::engine::footprint::Footprint;
+use crate::engine::queue::{Waiting, Want};
+use crate::engine::source::Action;
+use crate::engine::walk::{PAGE_NAMES_MAX, Rescan, Step};
+use crate::engine::work::{LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, LookName, Order};
+use crate::engine::{Now, Stamp, Ticket};
+use crate::tree::{NAME_BYTES_MAX, Name, NameRange, RelPath, XATTRS_BYTES_MAX};
+use crate::wire::message::{ENTRY_COST, Lane};
+
+/// Names in one look.
+const LOOK_NAMES_MAX: usize = 128;
+
+/// Candidates searched for one that is not blocked.
+const CANDIDATES_MAX: usize = 64;
+
+/// What a look may cost at most: its content, its header, and the entry that crosses the limits.
+const LOOK_COST: u64 = LOOK_BYTES_MAX + LOOK_HEADER_BYTES_MAX + XATTRS_BYTES_MAX as u64 + SMALL_COST;
+/// What a message without entries may cost at most: two paths.
+const SMALL_COST: u64 = 66 * 1024;
+/// What a page of a listing may cost at most.
+const PAGE_COST: u64 = (PAGE_NAMES_MAX * (NAME_BYTES_MAX + ENTRY_COST)) as u64 + SMALL_COST;
+
+impl Link {
+    /// True if a message of this cost may be reserved for the lane.
+    fn room(&self, lane: Lane, bytes: u64) -> bool {
+        let (share_bytes, share_messages) = match lane {
+            Lane::Live => (0, 0),
+            Lane::Backlog => (self.live_share.bytes, self.live_share.messages),
+        };
+        self.spent.bytes + self.reserved.bytes + bytes + share_bytes <= self.credit.bytes
+            // Besides the message itself there must be room for one that gives up a stream.
+            && self.spent.messages + self.reserved.messages + 2 + share_messages <= self.credit.messages
+    }
+}
+
+impl Replica {
+    /// Hands out as much work as credit and readers allow.
+    pub fn dispatch(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.link.is_none() || self.quiet {
+            return;
+        }
+        self.live.wake(now.ms);
+        self.backlog.wake(now.ms);
+        self.retry_problems(now);
+        self.dispatch_renames(out);
+        for lane in [Lane::Live, Lane::Backlog] {
+            while self.free(lane, LOOK_COST) && self.dispatch_look(now, lane, out) {}
+            self.dispatch_walk(now, lane, out);
+            self.dispatch_streams(lane, out);
+        }
+    }
+
+    fn retry_problems(&mut self, now: Now) {
+        for path in self.ledger.due(now) {
+            let stamp = self.fresh_stamp(now);
+            self.backlog.put_now(now.ms, path, Waiting::appeared(stamp));
+        }
+        if self.ledger.take_unlisted() {
+            let stamp = self.fresh_stamp(now);
+            self.owe(RelPath::root(), Rescan::compare(stamp));
+        }
+    }
+
+    /// Retries belong to no flush: problems end a flush by themselves.
+    pub(super) fn fresh_stamp(&self, now: Now) -> Stamp {
+        Stamp { pos: u64::MAX, since_ms: now.ms }
+    }
+
+    /// True if another reading for this lane may begin.
+    fn free(&self, lane: Lane, bytes: u64) -> bool {
+        let [live, backlog] = self.in_flight_entries;
+        let max = match lane {
+            Lane::Live => self.limits.in_flight_entries_max,
+            Lane::Backlog => self.limits.in_flight_entries_max / 4 * 3,
+        };
+        let readings_max = match lane {
+            Lane::Live => self.limits.readings_max,
+            Lane::Backlog => (self.limits.readings_max / 4 * 3).max(1),
+        };
+        self.readings.len() < readings_max
+            && live + backlog < max
+            && self.link.as_ref().is_some_and(|link| link.room(lane, bytes))
+    }
+
+    fn begin(&mut self, lane: Lane, work: Work, footprint: Footprint, bytes: u64, order: Order, out: &mut Vec<Action>) {
+        let ticket = self.ticket();
+        if let Some(link) = &mut self.link {
+            link.reserved.bytes += bytes;
+            link.reserved.messages += 1;
+        }
+        self.readings.insert(ticket, Reading { work, footprint, lane, reserved: Some(bytes), behind_barrier: None });
+        out.push(Action::Read { ticket, order });
+    }
+
+    /// Ends a reading and gives its reserved credit back.
+    pub(super) fn end_reading(&mut self, ticket: Ticket) -> Option<Reading> {
+        let reading = self.readings.remove(&ticket)?;
+        if let (Some(link), Some(bytes)) = (&mut self.link, reading.reserved) {
+            link.reserved.bytes -= bytes;
+            link.reserved.messages -= 1;
+        }
+        Some(reading)
+    }
+
+    // ---- what holds work up --------------------------------------------------------------------
+
+    /// A claim on the path or above it, or a rename that touches it, must end first.
+    fn blocked(&self, path: &RelPath) -> bool {
+        self.readings.values().any(|reading| reading.footprint.covers(path))
+            || self.renames.iter().any(|renaming| renaming.touches(path))
+    }
+
+    /// A look at a directory above goes first, so that the sink has it in time.
+    fn behind_ancestor(&self, lane: Lane, path: &RelPath) -> bool {
+        let queue = match lane {
+            Lane::Live => &self.live,
+            Lane::Backlog => &self.backlog,
+        };
+        let mut above = path.parent();
+        while let Some(dir) = above {
+            if queue.get(&dir).is_some_and(|wish| wish.want == Want::State) {
+                return true;
+            }
+            above = dir.parent();
+        }
+        false
+    }
+
+    // ---- renames -------------------------------------------------------------------------------
+
+    fn dispatch_renames(&mut self, out: &mut Vec<Action>) {
+        let mut at = 0;
+        while at < self.renames.len() && self.free(Lane::Live, SMALL_COST) {
+            let renaming = &self.renames[at];
+            let earlier = self.renames.iter().take(at);
+            let waits = earlier.clone().any(|r| r.touches(&renaming.from) || r.touches(&renaming.to))
+                || self.readings.values().any(|reading| {
+                    let fp = &reading.footprint;
+                    let mine = Footprint::entry(&renaming.from);
+                    let other = Footprint::entry(&renaming.to);
+                    mine.waits_for(fp) || other.waits_for(fp)
+                });
+            if waits {
+                at += 1;
+                continue;
+            }
+            let renaming = self.renames.remove(at).expect("the place was just seen");
+            let order = Order::CheckRename { from: renaming.from.clone(), to: renaming.to.clone() };
+            let groups = [&renaming.from, &renaming.to].into_iter().filter_map(|path| path.split());
+            let footprint = Footprint::Entries(groups.map(|(dir, name)| (dir, vec![name])).collect());
+            self.begin(Lane::Live, Work::Rename(renaming), footprint, SMALL_COST, order, out);
+        }
+    }
+
+    // ---- looks ---------------------------------------------------------------------------------
+
+    fn dispatch_look(&mut self, now: Now, lane: Lane, out: &mut Vec<Action>) -> bool {
+        let candidates: Vec<RelPath> = self.queue(lane).ready().take(CANDIDATES_MAX).cloned().collect();
+        for path in candidates {
+            if self.ledger.stands_for(&path) {
+                self.queue(lane).remove(&path);
+                continue;
+            }
+            if self.blocked(&path) || self.behind_ancestor(lane, &path) {
+                continue;
+            }
+            let wish = *self.queue(lane).get(&path).expect("a ready path waits");
+            match path.split() {
+                Some((dir, name)) if wish.want > Want::DirMeta => self.look_at_names(now, lane, dir, &name, out),
+                _ => self.look_at_dir(lane, path, out),
+            }
+            return true;
+        }
+        false
+    }
+
+    fn look_at_dir(&mut self, lane: Lane, dir: RelPath, out: &mut Vec<Action>) {
+        let wish = self.queue(lane).remove(&dir).expect("a ready path waits");
+        let order = Order::LookDir { dir: dir.clone() };
+        let footprint = Footprint::entry(&dir);
+        self.begin(lane, Work::DirMeta { dir, wish }, footprint, SMALL_COST + XATTRS_BYTES_MAX as u64, order, out);
+    }
+
+    fn look_at_names(&mut self, now: Now, lane: Lane, dir: RelPath, first: &Name, out: &mut Vec<Action>) {
+        let mut names = Vec::new();
+        for name in self.queue(lane).ready_in(&dir, first, LOOK_NAMES_MAX) {
+            let path = dir.join(&name);
+            if name != *first && self.blocked(&path) {
+                continue;
+            }
+            let wish = self.queue(lane).remove(&path).expect("a ready path waits");
+            names.push((name, wish));
+        }
+        self.look(now, lane, dir, names, None, out);
+    }
+
+    fn look(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        dir: RelPath,
+        names: Vec<(Name, Waiting)>,
+        visit: Option<u64>,
+        out: &mut Vec<Action>,
+    ) {
+        let asked = names.iter().map(|(name, wish)| LookName {
+            name: name.clone(),
+            attributes: wish.want == Want::Attributes,
+            unsettled: wish.unsettled >= super::UNSETTLED_TRIES,
+        });
+        let order = Order::Look { dir: dir.clone(), names: asked.collect(), content: now.ms >= self.content_after_ms };
+        let claimed = names.iter().map(|(name, _)| name.clone()).collect();
+        let footprint = Footprint::Entries(vec![(dir.clone(), claimed)]);
+        self.begin(lane, Work::Looks { dir, names, visit }, footprint, LOOK_COST, order, out);
+    }
+
+    // ---- walks ---------------------------------------------------------------------------------
+
+    fn dispatch_walk(&mut self, now: Now, lane: Lane, out: &mut Vec<Action>) {
+        self.walker(lane).advance();
+        let visits: Vec<u64> = self.walker(lane).visits.keys().copied().collect();
+        for id in visits {
+            if !self.free(lane, LOOK_COST) {
+                return;
+            }
+            match self.walker(lane).visits[&id].step {
+                Step::List { full } => self.list(lane, id, full, out),
+                Step::Look => {
+                    while self.free(lane, LOOK_COST) && self.look_for_visit(now, lane, id, out) {}
+                }
+                Step::Listing { .. } | Step::Answer { .. } => {}
+            }
+        }
+    }
+
+    fn list(&mut self, lane: Lane, id: u64, full: bool, out: &mut Vec<Action>) {
+        let dir = self.walker(lane).visits[&id].dir.clone();
+        if self.ledger.stands_for(&dir) {
+            self.walker(lane).drop_visit(id);
+            return;
+        }
+        if self.blocked(&dir) || self.behind_ancestor(lane, &dir) {
+            return;
+        }
+        let visit = self.walker(lane).visits.get_mut(&id).expect("the visit is there");
+        visit.step = Step::Listing { full };
+        if !std::mem::replace(&mut visit.bound, true) {
+            // Watched before it is listed: nothing falls between (rule 31).
+            out.push(Action::Bind { path: dir.clone() });
+        }
+        let order = Order::List {
+            dir: dir.clone(),
+            after: visit.after.clone(),
+            names_max: PAGE_NAMES_MAX,
+            compare: !visit.rescan.fresh,
+            suspicion: visit.rescan.suspicion,
+        };
+        let range = NameRange { after: visit.after.clone(), upto: None };
+        let footprint = Footprint::Listing(dir, range);
+        self.begin(lane, Work::List { visit: id }, footprint, PAGE_COST, order, out);
+    }
+
+    fn look_for_visit(&mut self, now: Now, lane: Lane, id: u64, out: &mut Vec<Action>) -> bool {
+        let Some(visit) = self.walker(lane).visits.get_mut(&id) else { return false };
+        let rescan = visit.rescan;
+        let dir = visit.dir.clone();
+        let count = visit.looks.len().min(LOOK_NAMES_MAX);
+        let candidates: Vec<Name> = visit.looks.drain(..count).collect();
+        let mut names = Vec::with_capacity(candidates.len());
+        for name in candidates {
+            let path = dir.join(&name);
+            if self.streams.values().any(|stream| stream.path == path) {
+                continue;
+            }
+            if self.blocked(&path) {
+                // Somebody holds it: it waits in the queue, so that the page can go on.
+                self.queue(lane).put(now.ms, path, Waiting::appeared(rescan.stamp));
+            } else {
+                names.push((name, Waiting::new(rescan.stamp, Want::State)));
+            }
+        }
+        if names.is_empty() {
+            self.walker(lane).finish_if_done(id);
+            return count > 0;
+        }
+        self.walker(lane).visits.get_mut(&id).expect("the visit is there").looking += names.len() as u32;
+        self.look(now, lane, dir, names, Some(id), out);
+        true
+    }
+
+    // ---- streams -------------------------------------------------------------------------------
+
+    fn dispatch_streams(&mut self, lane: Lane, out: &mut Vec<Action>) {
+        let chunk = self.limits.chunk_bytes;
+        let idle: Vec<u64> =
+            self.streams.iter().filter(|(_, s)| s.lane == lane && !s.busy).map(|(&id, _)| id).collect();
+        for id in idle {
+            let stream = &self.streams[&id];
+            if stream.offset < stream.meta.size {
+                if !self.free(lane, chunk + ENTRY_COST as u64) {
+                    return;
+                }
+                let (offset, bytes) = (stream.offset, chunk.min(stream.meta.size - stream.offset));
+                let order = Order::ReadChunk { stream: id, offset, bytes };
+                self.mark_busy(id);
+                self.begin(lane, Work::Chunk { stream: id }, Footprint::Stage(id), bytes + ENTRY_COST as u64, order, out);
+            } else {
+                let path = stream.path.clone();
+                if self.blocked(&path) || !self.free(lane, LOOK_COST) {
+                    continue;
+                }
+                let order = Order::EndStream { stream: id, path: path.clone(), unsettled: stream.while_open };
+                self.mark_busy(id);
+                let footprint = Footprint::entry(&path);
+                self.begin(lane, Work::StreamEnd { stream: id }, footprint, LOOK_COST, order, out);
+            }
+        }
+    }
+
+    fn mark_busy(&mut self, id: u64) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.busy = true;
+        }
+    }
+}
+
+impl Renaming {
+    /// True if the path is one of its names, above or below one.
+    pub(super) fn touches(&self, path: &RelPath) -> bool {
+        [&self.from, &self.to].into_iter().any(|name| name.covers(path) || path.covers(name))
+    }
+}

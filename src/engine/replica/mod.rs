@@ -1,0 +1,499 @@
+//! One sink as the source sees it: what waits for it, what is being read for it, what was sent.
+//!
+//! The rules of order (`docs/ARCHITECTURE.md` names each) are kept here:
+//!
+//! - [`Replica::event`] takes what happened into the queues.
+//! - `dispatch` hands out looks, each with its claim and with credit reserved beforehand, so that a
+//!   result gets its number at once.
+//! - `findings` turns what was read into numbered messages.
+//! - `outcomes` takes the sink's answers and marks, and puts back what was not done.
+
+mod dispatch;
+mod findings;
+mod outcomes;
+mod standing;
+
+pub(crate) use findings::close_streams;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::bindings::PathEvent;
+use super::footprint::Footprint;
+use super::ledger::Ledger;
+use super::meter::Meter;
+use super::queue::{HoldOff, META_DELAY_MS, Queue, Waiting, Want};
+use super::source::Action;
+use super::walk::{Rescan, Suspicion, Walker};
+use super::work::Finding;
+use super::{Now, Stamp, Ticket};
+use crate::channel::Peer;
+use crate::tree::{Metadata, Name, RelPath};
+use crate::wire::message::{Change, Credit, Lane, ToSink};
+
+/// Limits of one replica, all of them settings of the source.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Paths that wait in one lane; above it directories collapse into rescans.
+    pub queue_entries_max: usize,
+    /// Entries sent and not durable; above three quarters the backlog waits, above it everything.
+    pub in_flight_entries_max: usize,
+    /// Problems listed.
+    pub problems_max: usize,
+    /// Hold-off of hot and unsettled files.
+    pub hold_off: HoldOff,
+    /// Reads under way at once.
+    pub readings_max: usize,
+    /// Large files streamed at once, in each lane.
+    pub streams_max: usize,
+    /// Pages under way at once in each walk.
+    pub visits_max: usize,
+    /// Bytes in one piece of a large file.
+    pub chunk_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queue_entries_max: 65_536,
+            in_flight_entries_max: 131_072,
+            problems_max: 10_000,
+            hold_off: HoldOff { min_ms: 200, max_ms: 30_000 },
+            readings_max: 16,
+            streams_max: 4,
+            visits_max: 32,
+            chunk_bytes: 256 * 1024,
+        }
+    }
+}
+
+/// Most renames that wait to be sent; above it a rename is told as two looks and a rescan.
+const RENAMES_MAX: usize = 1024;
+
+/// Looks that found a file changing or open before it is taken as it is.
+const UNSETTLED_TRIES: u32 = 4;
+
+/// Files remembered as never settling.
+const NEVER_SETTLING_MAX: usize = 256;
+
+/// The session with the sink while there is one.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub epoch: u64,
+    /// The data connections, used in turn.
+    pub peers: Vec<Peer>,
+    next_peer: usize,
+    pub sent: u64,
+    pub applied: u64,
+    pub durable: u64,
+    credit: Credit,
+    spent: Credit,
+    reserved: Credit,
+    /// Share of the credit that backlog leaves to live.
+    live_share: Credit,
+}
+
+/// One piece of reading under way, with its claim.
+#[derive(Debug)]
+struct Reading {
+    work: Work,
+    footprint: Footprint,
+    lane: Lane,
+    /// Credit kept for what it may bring back; `None` if it was begun in a session that is over.
+    reserved: Option<u64>,
+    /// Found, and waiting until all events up to the look have been read (rule 12).
+    behind_barrier: Option<Finding>,
+}
+
+#[derive(Debug)]
+enum Work {
+    Looks { dir: RelPath, names: Vec<(Name, Waiting)>, visit: Option<u64> },
+    DirMeta { dir: RelPath, wish: Waiting },
+    Rename(Renaming),
+    List { visit: u64 },
+    Chunk { stream: u64 },
+    StreamEnd { stream: u64 },
+    /// The result is not wanted any more; the work itself cannot be called back.
+    Void,
+}
+
+/// A rename that waits to be sent.
+#[derive(Debug, Clone)]
+struct Renaming {
+    stamp: Stamp,
+    from: RelPath,
+    to: RelPath,
+    is_dir: bool,
+}
+
+/// A large file on its way.
+#[derive(Debug)]
+struct Stream {
+    path: RelPath,
+    meta: Metadata,
+    wish: Waiting,
+    lane: Lane,
+    while_open: bool,
+    /// Bytes numbered so far.
+    offset: u64,
+    busy: bool,
+}
+
+/// A message that is not durable yet.
+#[derive(Debug)]
+struct InFlight {
+    lane: Lane,
+    stamp: Stamp,
+    bytes: u64,
+    subject: Subject,
+}
+
+#[derive(Debug)]
+enum Subject {
+    Entries { dir: RelPath, names: Vec<(Name, Sent)> },
+    DirMeta(RelPath),
+    Rename { from: RelPath, to: RelPath, is_dir: bool },
+    Listing { visit: u64 },
+    Publish(RelPath),
+    Stage,
+}
+
+impl Subject {
+    fn entries(&self) -> usize {
+        match self {
+            Self::Entries { names, .. } => names.len(),
+            Self::Stage => 0,
+            _ => 1,
+        }
+    }
+}
+
+/// What must be known of an entry when its outcome comes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    is_dir: bool,
+    /// Its subtree is compared once it is there.
+    appeared: bool,
+    /// A walk visits it anyway, taking it for new (`Some(true)`) or not.
+    walked: Option<bool>,
+    /// The sink had to make it.
+    made: bool,
+}
+
+/// One sink as the source sees it.
+#[derive(Debug)]
+pub struct Replica {
+    key: u64,
+    limits: Limits,
+    live: Queue,
+    backlog: Queue,
+    live_walk: Walker,
+    backlog_walk: Walker,
+    renames: VecDeque<Renaming>,
+    readings: BTreeMap<Ticket, Reading>,
+    next_ticket: u64,
+    streams: BTreeMap<u64, Stream>,
+    in_flight: BTreeMap<u64, InFlight>,
+    in_flight_entries: [usize; 2],
+    in_flight_bytes: [u64; 2],
+    pub(crate) ledger: Ledger,
+    pub(crate) link: Option<Link>,
+    last_epoch: u64,
+    content_after_ms: u64,
+    /// Position of the last whole walk that was owed; "equal" is said only after it.
+    whole_walk: Option<u64>,
+    pub(crate) sent_meter: Meter,
+    pub(crate) applied_meter: Meter,
+    pub(crate) retries: u64,
+    pub(crate) read_while_open: u64,
+    pub(crate) sessions: u64,
+    never_settling: BTreeMap<RelPath, u64>,
+    /// Nothing more is handed out: the sink is leaving.
+    pub(crate) quiet: bool,
+}
+
+impl Replica {
+    /// A sink that has just been met: everything is to be compared.
+    #[must_use]
+    pub fn new(key: u64, limits: Limits) -> Self {
+        Self {
+            key,
+            limits,
+            live: Queue::new(limits.queue_entries_max, limits.hold_off),
+            backlog: Queue::new(limits.queue_entries_max, limits.hold_off),
+            live_walk: Walker::new(limits.visits_max, 4096),
+            backlog_walk: Walker::new(limits.visits_max, 4096),
+            renames: VecDeque::new(),
+            readings: BTreeMap::new(),
+            next_ticket: 0,
+            streams: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            in_flight_entries: [0; 2],
+            in_flight_bytes: [0; 2],
+            ledger: Ledger::new(limits.problems_max),
+            link: None,
+            last_epoch: 0,
+            content_after_ms: 0,
+            whole_walk: None,
+            sent_meter: Meter::default(),
+            applied_meter: Meter::default(),
+            retries: 0,
+            read_while_open: 0,
+            sessions: 0,
+            never_settling: BTreeMap::new(),
+            quiet: false,
+        }
+    }
+
+    fn queue(&mut self, lane: Lane) -> &mut Queue {
+        match lane {
+            Lane::Live => &mut self.live,
+            Lane::Backlog => &mut self.backlog,
+        }
+    }
+
+    fn walker(&mut self, lane: Lane) -> &mut Walker {
+        match lane {
+            Lane::Live => &mut self.live_walk,
+            Lane::Backlog => &mut self.backlog_walk,
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.key << 40 | self.next_ticket)
+    }
+
+    /// The sink that a ticket belongs to.
+    #[must_use]
+    pub fn key_of(ticket: Ticket) -> u64 {
+        ticket.0 >> 40
+    }
+
+    // ---- what happened -------------------------------------------------------------------------
+
+    /// Takes one event of the file system into the queues.
+    pub fn event(&mut self, now: Now, stamp: Stamp, event: &PathEvent, out: &mut Vec<Action>) {
+        match event {
+            PathEvent::Touched { path, attributes, is_dir, closed } => {
+                let want = match (attributes, is_dir) {
+                    (true, true) => Want::DirMeta,
+                    (true, false) => Want::Attributes,
+                    (false, _) => Want::State,
+                };
+                self.touched(now, path, Waiting::new(stamp, want), *closed, out);
+            }
+            PathEvent::DirAppeared(path) => {
+                self.touched(now, path, Waiting::appeared(stamp), false, out);
+            }
+            PathEvent::DirVanished(path) => {
+                self.touched(now, path, Waiting::new(stamp, Want::State), false, out);
+                self.live_walk.owe(path.clone(), Rescan::compare(stamp));
+            }
+            PathEvent::Renamed { from, to, is_dir } => {
+                self.renamed(now, Renaming { stamp, from: from.clone(), to: to.clone(), is_dir: *is_dir }, out);
+            }
+            PathEvent::Suspect(path) => self.backlog_walk.owe(path.clone(), Rescan::compare(stamp)),
+            PathEvent::Overflow | PathEvent::Unmounted => {}
+        }
+        self.shed(now);
+    }
+
+    fn touched(&mut self, now: Now, path: &RelPath, wish: Waiting, closed: bool, out: &mut Vec<Action>) {
+        if self.ledger.stands_for(path) {
+            return;
+        }
+        if wish.want == Want::State {
+            self.end_streams(now, out, |stream| stream.path == *path && !stream.while_open);
+        }
+        let settled = closed && self.live.get(path).is_some_and(|waiting| waiting.unsettled > 0);
+        if settled {
+            self.live.put_now(now.ms, path.clone(), wish);
+        } else {
+            self.live.put(now.ms, path.clone(), wish);
+        }
+    }
+
+    /// A rename takes the waiting entries of both names behind itself (rules 4, 4a, 10).
+    fn renamed(&mut self, now: Now, renaming: Renaming, out: &mut Vec<Action>) {
+        let Renaming { from, to, is_dir, .. } = renaming.clone();
+        self.void_readings(now, out, |footprint| {
+            footprint.groups().any(|(dir, names)| {
+                names.iter().any(|name| {
+                    let path = dir.join(name);
+                    from.covers(&path) || to.covers(&path)
+                })
+            }) || matches!(footprint, Footprint::DirMeta(dir) | Footprint::Listing(dir, _)
+                if from.covers(dir) || to.covers(dir))
+        });
+        self.end_streams(now, out, |stream| from.covers(&stream.path) || to.covers(&stream.path));
+        for lane in [Lane::Live, Lane::Backlog] {
+            let moved = if is_dir {
+                self.queue(lane).take_subtree(&from)
+            } else {
+                self.queue(lane).remove(&from).map(|wish| (from.clone(), wish)).into_iter().collect()
+            };
+            for (path, wish) in moved {
+                if let Some(path) = path.moved(&from, &to) {
+                    self.queue(lane).put(now.ms, path, wish);
+                }
+            }
+        }
+        if is_dir {
+            // Both names are compared again after the rename; what walks had under way there is part
+            // of that.
+            let cancelled = [
+                self.live_walk.cancel_below(&from),
+                self.live_walk.cancel_below(&to),
+                self.backlog_walk.cancel_below(&from),
+                self.backlog_walk.cancel_below(&to),
+            ];
+            for rescan in cancelled.into_iter().flatten() {
+                let owed = Rescan { fresh: false, ..rescan };
+                self.backlog_walk.owe(from.clone(), owed);
+                self.backlog_walk.owe(to.clone(), owed);
+            }
+        }
+        if self.link.is_none() || self.renames.len() >= RENAMES_MAX {
+            return self.rename_as_looks(now, &renaming);
+        }
+        self.renames.push_back(renaming);
+    }
+
+    /// Looks at both names; of directories both subtrees are compared (rules 4, 5).
+    fn rename_as_looks(&mut self, now: Now, renaming: &Renaming) {
+        let Renaming { stamp, from, to, is_dir } = renaming;
+        self.live.put_now(now.ms, from.clone(), Waiting::new(*stamp, Want::State));
+        let arrival = if *is_dir { Waiting::appeared(*stamp) } else { Waiting::new(*stamp, Want::State) };
+        self.live.put_now(now.ms, to.clone(), arrival);
+        if *is_dir {
+            self.backlog_walk.owe(from.clone(), Rescan::compare(*stamp));
+            self.backlog_walk.owe(to.clone(), Rescan::compare(*stamp));
+        }
+    }
+
+    /// Puts work back whose result is not wanted any more (rule 10).
+    fn void_readings(&mut self, now: Now, out: &mut Vec<Action>, void: impl Fn(&Footprint) -> bool) {
+        let tickets: Vec<Ticket> =
+            self.readings.iter().filter(|(_, r)| void(&r.footprint)).map(|(&ticket, _)| ticket).collect();
+        for ticket in tickets {
+            let reading = self.readings.get_mut(&ticket).expect("the ticket was just listed");
+            let work = std::mem::replace(&mut reading.work, Work::Void);
+            let lane = reading.lane;
+            reading.footprint = Footprint::Entries(Vec::new());
+            self.retries += 1;
+            self.put_back(now, lane, work, out);
+        }
+    }
+
+    fn put_back(&mut self, now: Now, lane: Lane, work: Work, out: &mut Vec<Action>) {
+        match work {
+            Work::Looks { dir, names, visit } => {
+                let count = names.len() as u32;
+                for (name, wish) in names {
+                    self.queue(lane).put(now.ms, dir.join(&name), wish);
+                }
+                self.looked_for_visit(lane, visit, count);
+            }
+            Work::DirMeta { dir, wish } => self.queue(lane).put(now.ms, dir, wish),
+            Work::Rename(renaming) => self.rename_as_looks(now, &renaming),
+            Work::List { visit } => {
+                if let Some(visit) = self.walker(lane).visits.get_mut(&visit) {
+                    visit.step = super::walk::Step::List { full: false };
+                }
+            }
+            Work::Chunk { stream } | Work::StreamEnd { stream } => {
+                self.abandon(now, stream, out);
+            }
+            Work::Void => {}
+        }
+    }
+
+    fn looked_for_visit(&mut self, lane: Lane, visit: Option<u64>, count: u32) {
+        let Some(id) = visit else { return };
+        let walker = self.walker(lane);
+        if let Some(visit) = walker.visits.get_mut(&id) {
+            visit.looking = visit.looking.saturating_sub(count);
+            walker.finish_if_done(id);
+        }
+    }
+
+    /// Ends streams; their paths wait again.
+    fn end_streams(&mut self, now: Now, out: &mut Vec<Action>, which: impl Fn(&Stream) -> bool) {
+        if self.streams.is_empty() {
+            return;
+        }
+        let ended: Vec<u64> = self.streams.iter().filter(|(_, s)| which(s)).map(|(&id, _)| id).collect();
+        for id in ended {
+            self.abandon(now, id, out);
+        }
+    }
+
+    fn abandon(&mut self, now: Now, id: u64, out: &mut Vec<Action>) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        out.push(Action::CloseStream { stream: id });
+        self.retries += 1;
+        let wish = Waiting { unsettled: stream.wish.unsettled + 1, ..stream.wish };
+        let hold = self.limits.hold_off.at(wish.unsettled);
+        let wish = Waiting { not_before_ms: now.ms + hold, ..wish };
+        self.queue(stream.lane).put(now.ms, stream.path, wish);
+        if stream.offset > 0 && self.link.is_some() {
+            self.number(now, stream.lane, stream.wish.stamp, Change::Abandon { stream: id }, Subject::Stage, out);
+        }
+    }
+
+    /// At the limit of a queue its fullest directories become rescans.
+    fn shed(&mut self, now: Now) {
+        for lane in [Lane::Live, Lane::Backlog] {
+            for (dir, stamp) in self.queue(lane).collapse() {
+                // Looks send without comparing; what replaces them must not trust size and time.
+                let age_secs = (now.ms.saturating_sub(stamp.since_ms) / 1000) as i64 + SUSPICION_MARGIN_SECS;
+                let suspicion = Suspicion { since: now.wall.minus_secs(age_secs), until: now.wall };
+                self.backlog_walk.owe(dir, Rescan { suspicion: Some(suspicion), ..Rescan::compare(stamp) });
+            }
+        }
+    }
+
+    /// Owes a rescan of a subtree.
+    pub fn owe(&mut self, path: RelPath, rescan: Rescan) {
+        if path.is_root() {
+            self.whole_walk = Some(self.whole_walk.map_or(rescan.stamp.pos, |pos| pos.max(rescan.stamp.pos)));
+        }
+        self.backlog_walk.owe(path, rescan);
+    }
+
+    /// Puts a path of the operator's at the front of the backlog.
+    pub fn enqueue(&mut self, now: Now, stamp: Stamp, path: RelPath) {
+        self.backlog.put(now.ms, path, Waiting::appeared(stamp));
+        self.shed(now);
+    }
+
+    // ---- numbers -------------------------------------------------------------------------------
+
+    /// Gives a message its number and sends it; a claim on its paths ends here.
+    fn number(&mut self, now: Now, lane: Lane, stamp: Stamp, change: Change, subject: Subject, out: &mut Vec<Action>) {
+        let Some(link) = &mut self.link else { return };
+        let bytes = change.cost();
+        link.sent += 1;
+        link.spent.bytes += bytes;
+        link.spent.messages += 1;
+        let peer = link.peers[link.next_peer % link.peers.len()];
+        link.next_peer += 1;
+        self.in_flight_entries[lane as usize] += subject.entries();
+        self.in_flight_bytes[lane as usize] += bytes;
+        self.sent_meter.add(now.ms, subject.entries() as u64, bytes);
+        self.in_flight.insert(link.sent, InFlight { lane, stamp, bytes, subject });
+        out.push(Action::SendData {
+            peer,
+            message: ToSink::Change { epoch: link.epoch, number: link.sent, lane, change },
+        });
+    }
+
+    /// A child was sent: its directory's times are set behind it (rule 28).
+    fn parent_meta(&mut self, now: Now, lane: Lane, dir: &RelPath, stamp: Stamp) {
+        let wish = Waiting { not_before_ms: now.ms + META_DELAY_MS, ..Waiting::new(stamp, Want::DirMeta) };
+        self.queue(lane).put(now.ms, dir.clone(), wish);
+    }
+}
+
+/// Clocks of file systems tick coarsely; suspicion reaches back this much further, in seconds.
+pub const SUSPICION_MARGIN_SECS: i64 = 2;

@@ -1,0 +1,352 @@
+//! The sink's answers and marks: what is done leaves memory, what is not done waits again.
+
+use super::{InFlight, Link, Replica, Sent, Subject};
+use crate::channel::Peer;
+use crate::engine::ledger::{Failure, Side};
+use crate::engine::queue::{Waiting, Want};
+use crate::engine::source::Action;
+use crate::engine::walk::{Rescan, Step};
+use crate::engine::{Now, Stamp};
+use crate::tree::{Name, RelPath};
+use crate::wire::message::{Answer, Credit, Lane, Outcome, Refusal, ResumePoint};
+
+/// How long content is held back after the sink said that it is full, in milliseconds.
+const FULL_HOLD_MS: u64 = 2_000;
+
+impl Replica {
+    /// Takes outcomes, marks and credit. False if they cannot be true, which ends the session.
+    pub fn acknowledged(
+        &mut self,
+        now: Now,
+        outcomes: Vec<(u64, Outcome)>,
+        applied: u64,
+        durable: u64,
+        credit: Credit,
+    ) -> bool {
+        let Some(link) = &self.link else { return true };
+        let sane = applied <= link.sent
+            && durable <= applied
+            && outcomes.iter().all(|(number, _)| (1..=link.sent).contains(number));
+        if !sane {
+            return false;
+        }
+        // Outcomes count before the marks that cover them (rule 15).
+        for (number, outcome) in outcomes {
+            self.outcome(now, number, outcome);
+        }
+        self.mark_applied(now, applied);
+        self.mark_durable(durable);
+        if let Some(link) = &mut self.link {
+            link.credit.bytes = link.credit.bytes.max(credit.bytes);
+            link.credit.messages = link.credit.messages.max(credit.messages);
+        }
+        self.note_whole();
+        true
+    }
+
+    fn note_whole(&mut self) {
+        if self.whole_walk.is_some_and(|pos| self.reached(pos)) {
+            self.whole_walk = None;
+        }
+    }
+
+    fn mark_applied(&mut self, now: Now, applied: u64) {
+        let Some(link) = &mut self.link else { return };
+        let before = link.applied;
+        link.applied = applied.max(before);
+        if applied <= before {
+            return;
+        }
+        let mut done = Vec::new();
+        let mut not_new = Vec::new();
+        for (&number, message) in self.in_flight.range(before + 1..=applied) {
+            self.applied_meter.add(now.ms, message.subject.entries() as u64, message.bytes);
+            if !self.ledger.is_empty() {
+                done.extend(message.subject.paths().into_iter().map(|path| (path, number)));
+            }
+            not_new.extend(message.subject.taken_for_new().map(|path| (path, message.stamp)));
+        }
+        for (path, number) in done {
+            if self.ledger.clear(&path, number) {
+                // Nothing below a directory with a problem was sent.
+                let stamp = self.fresh_stamp(now);
+                self.backlog_walk.owe(path, Rescan::compare(stamp));
+            }
+        }
+        for (path, stamp) in not_new {
+            self.backlog_walk.owe(path, Rescan::compare(stamp));
+        }
+    }
+
+    fn mark_durable(&mut self, durable: u64) {
+        let Some(link) = &mut self.link else { return };
+        link.durable = durable.max(link.durable);
+        while let Some((&number, _)) = self.in_flight.first_key_value()
+            && number <= durable
+        {
+            let (_, message) = self.in_flight.pop_first().expect("it has a first element");
+            self.forget(&message);
+        }
+    }
+
+    fn forget(&mut self, message: &InFlight) {
+        self.in_flight_entries[message.lane as usize] -= message.subject.entries();
+        self.in_flight_bytes[message.lane as usize] -= message.bytes;
+    }
+
+    // ---- outcomes --------------------------------------------------------------------------------
+
+    fn outcome(&mut self, now: Now, number: u64, outcome: Outcome) {
+        let Some(message) = self.in_flight.get(&number) else { return };
+        let (lane, stamp) = (message.lane, message.stamp);
+        for (at, refusal) in outcome.refused {
+            let Some(message) = self.in_flight.get(&number) else { return };
+            let Some((path, sent)) = message.subject.at(at) else { continue };
+            let whole = match &message.subject {
+                Subject::Rename { to, is_dir, .. } => Some((to.clone(), *is_dir)),
+                _ => None,
+            };
+            self.refused(now, number, lane, stamp, path, sent, refusal);
+            if let Some((to, is_dir)) = whole {
+                let wish = if is_dir { Waiting::appeared(stamp) } else { Waiting::new(stamp, Want::State) };
+                self.queue(lane).put_now(now.ms, to, wish);
+            }
+        }
+        self.made(stamp, number, &outcome.made);
+        if let Some(answer) = outcome.answer
+            && let Some(InFlight { subject: Subject::Listing { visit }, .. }) = self.in_flight.get(&number)
+        {
+            let visit = *visit;
+            self.answered(now, lane, visit, answer);
+        }
+    }
+
+    fn refused(&mut self, now: Now, number: u64, lane: Lane, stamp: Stamp, path: RelPath, sent: Sent, why: Refusal) {
+        self.retries += 1;
+        let wish = if sent.is_dir || sent.appeared {
+            Waiting::appeared(stamp)
+        } else {
+            Waiting::new(stamp, Want::State)
+        };
+        match why {
+            Refusal::ParentMissing => self.look_from_top(now, lane, stamp, path, wish),
+            Refusal::Mismatch => self.queue(lane).put_now(now.ms, path, wish),
+            Refusal::Full => {
+                self.content_after_ms = now.ms + FULL_HOLD_MS;
+                let wish = Waiting { not_before_ms: self.content_after_ms, ..wish };
+                self.queue(lane).put(now.ms, path, wish);
+            }
+            Refusal::Halted => {
+                let failure = Failure { side: Side::Sink, operation: "remove", errno: 0, halted: true, number };
+                self.ledger.failed(now, path, failure);
+            }
+            Refusal::Problem { operation, errno } => {
+                let operation = operation.as_str();
+                self.ledger.clear_below(&path);
+                self.ledger.failed(now, path, Failure { side: Side::Sink, operation, errno, halted: false, number });
+            }
+        }
+    }
+
+    /// The sink lacks a directory above: each is looked at from the top, then the path (rule 9).
+    fn look_from_top(&mut self, now: Now, lane: Lane, stamp: Stamp, path: RelPath, wish: Waiting) {
+        let mut above = path.parent();
+        while let Some(dir) = above.filter(|dir| !dir.is_root()) {
+            self.queue(lane).put_now(now.ms, dir.clone(), Waiting::new(stamp, Want::State));
+            above = dir.parent();
+        }
+        self.queue(lane).put_now(now.ms, path, wish);
+    }
+
+    /// Everything in a directory that the sink had to make is sent (rule 4b), unless a walk or the
+    /// comparison of a directory that appeared does so anyway.
+    fn made(&mut self, stamp: Stamp, number: u64, made: &[u32]) {
+        let Some(message) = self.in_flight.get_mut(&number) else { return };
+        let Subject::Entries { dir, names } = &mut message.subject else { return };
+        for &at in made {
+            let Some((name, sent)) = names.get_mut(at as usize) else { continue };
+            sent.made = true;
+            if sent.walked.is_none() && !sent.appeared {
+                let rescan = Rescan { fresh: true, ..Rescan::compare(stamp) };
+                self.backlog_walk.owe(dir.join(name), rescan);
+            }
+        }
+    }
+
+    fn answered(&mut self, now: Now, lane: Lane, id: u64, answer: Answer) {
+        let Some(visit) = self.walker(lane).visits.get_mut(&id) else { return };
+        let Step::Answer { full } = visit.step else { return };
+        match answer {
+            Answer::Equal => visit.step = Step::Look,
+            Answer::Different if !full => visit.step = Step::List { full: true },
+            Answer::Different => visit.step = Step::List { full: false },
+            Answer::Names { lacks, differs, excess, more } => {
+                for (name, fresh) in &mut visit.subdirs {
+                    *fresh |= lacks.binary_search(name).is_ok();
+                }
+                let mut names: Vec<Name> = lacks.into_iter().chain(differs).chain(excess).collect();
+                names.extend(visit.looks.drain(..));
+                names.sort();
+                names.dedup();
+                visit.looks = names.into();
+                visit.again = more;
+                visit.step = Step::Look;
+            }
+            Answer::Missing => {
+                let visit = self.walker(lane).drop_visit(id).expect("the visit was just seen");
+                let stamp = visit.rescan.stamp;
+                self.look_from_top(now, lane, stamp, visit.dir, Waiting::appeared(stamp));
+                return;
+            }
+            Answer::Failed(errno) => {
+                let visit = self.walker(lane).drop_visit(id).expect("the visit was just seen");
+                let failure =
+                    Failure { side: Side::Sink, operation: "list", errno, halted: false, number: 0 };
+                self.ledger.failed(now, visit.dir, failure);
+                return;
+            }
+        }
+        self.walker(lane).finish_if_done(id);
+    }
+
+    // ---- sessions --------------------------------------------------------------------------------
+
+    /// A session begins. What the resume point proves durable is not sent again; without one that
+    /// fits, a whole walk is owed.
+    pub fn attach(
+        &mut self,
+        now: Now,
+        stamp: Stamp,
+        epoch: u64,
+        peers: Vec<Peer>,
+        credit: Credit,
+        resume: Option<&ResumePoint>,
+    ) {
+        let resume = resume.filter(|point| point.epoch == self.last_epoch && self.last_epoch != 0);
+        if let Some(point) = resume {
+            self.settle_up_to(point);
+        }
+        self.put_back_in_flight(now);
+        if !resume.is_some_and(|point| point.continuous) {
+            self.owe(RelPath::root(), Rescan::compare(stamp));
+        }
+        self.last_epoch = epoch;
+        self.sessions += 1;
+        self.content_after_ms = 0;
+        self.link = Some(Link {
+            epoch,
+            peers,
+            next_peer: 0,
+            sent: 0,
+            applied: 0,
+            durable: 0,
+            credit,
+            spent: Credit::default(),
+            reserved: Credit::default(),
+            live_share: Credit { bytes: credit.bytes / 4, messages: credit.messages / 4 },
+        });
+    }
+
+    /// What was durable when the connection was lost, though nobody could say so.
+    fn settle_up_to(&mut self, point: &ResumePoint) {
+        let durable: Vec<u64> = self
+            .in_flight
+            .range(point.known_from + 1..=point.durable.max(point.known_from + 1))
+            .map(|(&number, _)| number)
+            .filter(|number| *number <= point.durable && point.exceptions.binary_search(number).is_err())
+            .collect();
+        for number in durable {
+            let Some(message) = self.in_flight.get(&number) else { continue };
+            // A comparison is its answer; without one it was not made.
+            if !matches!(message.subject, Subject::Listing { .. }) {
+                let message = self.in_flight.remove(&number).expect("it was just seen");
+                self.forget(&message);
+            }
+        }
+    }
+
+    /// The session is over. What was not durable is settled when the sink is back.
+    pub fn detach(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.link.take().is_none() {
+            return;
+        }
+        self.void_readings(now, out, |_| true);
+        self.end_streams(now, out, |_| true);
+        while let Some(renaming) = self.renames.pop_front() {
+            self.rename_as_looks(now, &renaming);
+        }
+        self.live_walk.restart();
+        self.backlog_walk.restart();
+        self.ledger.renumber();
+        for reading in self.readings.values_mut() {
+            reading.reserved = None;
+        }
+    }
+
+    /// Everything in flight is looked at again under new numbers (rules 8, 13).
+    fn put_back_in_flight(&mut self, now: Now) {
+        for (_, message) in std::mem::take(&mut self.in_flight) {
+            let InFlight { lane, stamp, subject, .. } = message;
+            match subject {
+                Subject::Entries { dir, names } => {
+                    for (name, sent) in names {
+                        let wish = if sent.is_dir {
+                            Waiting::appeared(stamp)
+                        } else {
+                            Waiting::new(stamp, Want::State)
+                        };
+                        self.queue(lane).put_now(now.ms, dir.join(&name), wish);
+                    }
+                }
+                Subject::DirMeta(dir) => {
+                    self.queue(lane).put_now(now.ms, dir, Waiting::new(stamp, Want::DirMeta));
+                }
+                Subject::Rename { from, to, is_dir } => {
+                    self.rename_as_looks(now, &super::Renaming { stamp, from, to, is_dir });
+                }
+                Subject::Publish(path) => {
+                    self.queue(lane).put_now(now.ms, path, Waiting::new(stamp, Want::State));
+                }
+                // The visit itself was set back to its listing; a stage was freed with the session.
+                Subject::Listing { .. } | Subject::Stage => {}
+            }
+        }
+        self.in_flight_entries = [0; 2];
+        self.in_flight_bytes = [0; 2];
+    }
+}
+
+impl Subject {
+    /// The entry at this place of the message.
+    fn at(&self, at: u32) -> Option<(RelPath, Sent)> {
+        match self {
+            Self::Entries { dir, names } => names.get(at as usize).map(|(name, sent)| (dir.join(name), *sent)),
+            Self::DirMeta(path) => Some((path.clone(), Sent { is_dir: true, ..Sent::default() })),
+            Self::Rename { from, is_dir, .. } => {
+                Some((from.clone(), Sent { is_dir: *is_dir, appeared: *is_dir, ..Sent::default() }))
+            }
+            Self::Publish(path) => Some((path.clone(), Sent::default())),
+            Self::Listing { .. } | Self::Stage => None,
+        }
+    }
+
+    /// Directories that a walk took for new on the sink and that were there already: there may be
+    /// something in them that the source does not have.
+    fn taken_for_new(&self) -> impl Iterator<Item = RelPath> {
+        let (dir, names) = match self {
+            Self::Entries { dir, names } => (Some(dir), names.as_slice()),
+            _ => (None, &[][..]),
+        };
+        let not_new = names.iter().filter(|(_, sent)| sent.walked == Some(true) && !sent.made);
+        not_new.filter_map(move |(name, _)| dir.map(|dir| dir.join(name)))
+    }
+
+    fn paths(&self) -> Vec<RelPath> {
+        match self {
+            Self::Entries { dir, names } => names.iter().map(|(name, _)| dir.join(name)).collect(),
+            Self::DirMeta(path) | Self::Publish(path) => vec![path.clone()],
+            Self::Rename { from, to, .. } => vec![from.clone(), to.clone()],
+            Self::Listing { .. } | Self::Stage => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Where a replica stands: what is left, since when, and what the reports say of it.
+
+use super::{Replica, Work};
+use crate::engine::source::{REPORT_PATHS_MAX, few};
+use crate::engine::walk::Walker;
+use crate::engine::{Now, Stamp};
+use crate::report::{HotFile, LaneQueue};
+use crate::tree::RelPath;
+use crate::wire::message::Lane;
+
+impl Replica {
+    /// The earliest stamp of anything that is not durable on this sink.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Stamp> {
+        [Lane::Live, Lane::Backlog].into_iter().filter_map(|lane| self.oldest_in(lane)).reduce(Stamp::earliest)
+    }
+
+    fn oldest_in(&self, lane: Lane) -> Option<Stamp> {
+        let (queue, walker) = match lane {
+            Lane::Live => (&self.live, &self.live_walk),
+            Lane::Backlog => (&self.backlog, &self.backlog_walk),
+        };
+        let renames = self.renames.iter().filter(|_| lane == Lane::Live).map(|renaming| renaming.stamp);
+        let readings = self.readings.values().filter(|r| r.lane == lane).filter_map(|r| match &r.work {
+            Work::Looks { names, .. } => names.iter().map(|(_, wish)| wish.stamp).reduce(Stamp::earliest),
+            Work::DirMeta { wish, .. } => Some(wish.stamp),
+            Work::Rename(renaming) => Some(renaming.stamp),
+            Work::List { .. } | Work::Chunk { .. } | Work::StreamEnd { .. } | Work::Void => None,
+        });
+        let streams = self.streams.values().filter(|s| s.lane == lane).map(|s| s.wish.stamp);
+        let in_flight = self.in_flight.values().filter(|m| m.lane == lane).map(|m| m.stamp);
+        let all = renames.chain(readings).chain(streams).chain(in_flight);
+        all.chain(queue.oldest()).chain(walker.oldest()).reduce(Stamp::earliest)
+    }
+
+    /// Entries waiting or under way.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        let waiting = self.live.len() + self.backlog.len() + self.renames.len() + self.streams.len();
+        let walks = self.live_walk.dirs_pending() + self.backlog_walk.dirs_pending();
+        let in_flight = self.in_flight_entries[0] + self.in_flight_entries[1];
+        (waiting + walks + in_flight + self.readings.len()) as u64
+    }
+
+    /// True if nothing waits, is under way or is a problem, and a whole walk has ended.
+    #[must_use]
+    pub fn converged(&self) -> bool {
+        self.link.is_some() && self.whole_walk.is_none() && self.ledger.is_empty() && self.settled()
+    }
+
+    /// True if nothing is left to do now but problems.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.link.is_some()
+            && self.whole_walk.is_none()
+            && self.in_flight.is_empty()
+            && self.readings.is_empty()
+            && self.oldest().is_none()
+    }
+
+    /// Nothing up to this position is left on the way to this sink.
+    #[must_use]
+    pub fn reached(&self, pos: u64) -> bool {
+        self.link.is_some() && self.oldest().is_none_or(|stamp| stamp.pos > pos)
+    }
+
+    /// Cuts hold-offs short for wishes up to this position.
+    pub fn hurry(&mut self, pos: u64) {
+        self.live.hurry(pos);
+        self.backlog.hurry(pos);
+    }
+
+    /// When something is to be done without an event.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        if self.link.is_none() {
+            return None;
+        }
+        [self.live.deadline(), self.backlog.deadline(), self.ledger.deadline()].into_iter().flatten().min()
+    }
+
+    /// True if nothing is left to do now but to wait for problems to go.
+    #[must_use]
+    pub fn only_problems(&self) -> bool {
+        self.link.is_some() && self.reached(u64::MAX - 1) && self.in_flight.is_empty()
+    }
+
+    /// True if everything that was sent is durable and nothing is being read.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.in_flight.is_empty() && self.readings.is_empty()
+    }
+
+    /// True while content is held back because the sink said that it is full.
+    #[must_use]
+    pub fn is_full(&self, now: Now) -> bool {
+        now.ms < self.content_after_ms
+    }
+
+    /// Milliseconds until everything known to wait is applied, at the present rate.
+    #[must_use]
+    pub fn eta_ms(&self, now: Now) -> Option<u64> {
+        // While a walk still finds more, nobody knows how much is left.
+        let rate = self.applied_meter.rate(now.ms, 10).entries;
+        let known = self.walks().all(|walk| walk.is_idle());
+        (known && rate > 0.0).then(|| (self.pending() as f64 / rate * 1000.0) as u64)
+    }
+
+    pub(crate) fn walks(&self) -> impl Iterator<Item = &Walker> {
+        [&self.live_walk, &self.backlog_walk].into_iter()
+    }
+
+    pub(crate) fn lanes(&self, now: Now) -> [LaneQueue; 2] {
+        [(Lane::Live, &self.live, &self.live_walk), (Lane::Backlog, &self.backlog, &self.backlog_walk)].map(
+            |(lane, queue, walk)| {
+                let streams = self.streams.values().filter(|stream| stream.lane == lane);
+                let unread: u64 = streams.map(|stream| stream.meta.size - stream.offset).sum();
+                let renames = if lane == Lane::Live { self.renames.len() } else { 0 };
+                LaneQueue {
+                    waiting_entries: (queue.len() + renames + walk.names_waiting()) as u64,
+                    in_flight_entries: self.in_flight_entries[lane as usize] as u64,
+                    in_flight_bytes: self.in_flight_bytes[lane as usize] + unread,
+                    oldest_ms: self.oldest_in(lane).map(|stamp| now.ms.saturating_sub(stamp.since_ms)),
+                }
+            },
+        )
+    }
+
+    pub(crate) fn hottest(&self, now: Now) -> Vec<HotFile> {
+        let hot = self.live.hottest(now.ms, REPORT_PATHS_MAX);
+        hot.into_iter().map(|(path, sent)| HotFile { path, sent }).collect()
+    }
+
+    pub(crate) fn never_settling(&self) -> Vec<HotFile> {
+        let files = self.never_settling.iter().take(REPORT_PATHS_MAX);
+        files.map(|(path, &sent)| HotFile { path: path.clone(), sent }).collect()
+    }
+
+    pub(crate) fn in_flight_messages(&self) -> u64 {
+        self.in_flight.len() as u64
+    }
+
+    pub(crate) fn stream_paths(&self) -> Vec<RelPath> {
+        few(self.streams.values().map(|stream| stream.path.clone()))
+    }
+}

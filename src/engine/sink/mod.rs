@@ -1,0 +1,522 @@
+//! The sink machine: registration, order of application, outcomes, marks and credit.
+
+mod order;
+
+use super::session::{Heartbeat, Pulse};
+use super::Now;
+use crate::wire::message::{
+    Change, Command, Credit, ErrorAnswer, ErrorCode, Outcome, RegistrationRequest, ResumePoint, ToSink,
+    ToSource, VERSION,
+};
+use order::Order;
+
+/// Settings of the sink machine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Random per state directory.
+    pub sink_id: String,
+    /// Random per process.
+    pub instance: u64,
+    /// Credit granted ahead of what has been applied.
+    pub window: Credit,
+    /// Changes that may be under way at once.
+    pub applying_max: usize,
+    /// Heartbeat of all connections.
+    pub heartbeat: Heartbeat,
+    /// Shortest time between two syncs, in milliseconds; a slow file system lengthens it.
+    pub sync_interval_ms: u64,
+}
+
+/// What the sink keeps in its state directory. It saves time and proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The source of the last session.
+    pub source_id: String,
+    /// The last session.
+    pub epoch: u64,
+    /// Everything up to this number is durable.
+    pub durable: u64,
+    /// See [`ResumePoint::exceptions`].
+    pub exceptions: Vec<u64>,
+    /// See [`ResumePoint::known_from`].
+    pub known_from: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The command connection and all data connections are there; fresh random nonces for the latter.
+    Connected(Vec<u64>),
+    /// A message on the command channel.
+    Command(Command),
+    /// A message on this data connection.
+    Data(usize, ToSink),
+    /// Bytes that are no message: why.
+    Malformed(String),
+    /// A connection is lost.
+    Lost(String),
+    /// A change was applied.
+    Applied(u64, Outcome),
+    /// [`Action::Sync`] has ended, after so many milliseconds.
+    Synced {
+        /// True if everything applied before it is durable and recorded.
+        ok: bool,
+        /// How long it took.
+        took_ms: u64,
+    },
+    /// A signal asks for the end.
+    Stop,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Drop all connections and make them anew, after a delay that grows with the attempts.
+    Connect {
+        /// Attempts in a row that failed.
+        attempt: u32,
+    },
+    /// Send on the command channel.
+    SendCommand(Command),
+    /// Send on this data connection.
+    SendData(usize, ToSource),
+    /// Apply this; answer with [`Event::Applied`].
+    Apply {
+        /// Its number.
+        number: u64,
+        /// What to do.
+        change: Change,
+    },
+    /// Free the stages of all streams: the session they belong to is over.
+    FreeStages,
+    /// Make everything applied so far durable, record the standing, answer with [`Event::Synced`].
+    Sync {
+        /// What to record once the sync has succeeded.
+        standing: Standing,
+        /// Nothing is being applied: the stage can be put away.
+        tidy: bool,
+    },
+    /// The operator has agreed to the removals that the brake holds back.
+    ReleaseBrake,
+    /// Tell the operator.
+    Log {
+        /// A human must act.
+        urgent: bool,
+        /// What happened.
+        text: String,
+    },
+    /// The sink has ended: in order, or because it was refused for good.
+    Exit {
+        /// Why it was refused; `None` after an orderly end.
+        refused: Option<ErrorAnswer>,
+    },
+}
+
+/// How long the handshake may take, in milliseconds.
+const HANDSHAKE_MS: u64 = 60_000;
+/// How long an orderly end waits for the source's agreement, in milliseconds.
+const LEAVE_MS: u64 = 30_000;
+/// Messages beyond the window that a source may send: those that give up streams are not held back.
+const SLACK_MESSAGES: usize = 64;
+/// Outcomes in one acknowledgement.
+const OUTCOMES_MAX: usize = 256;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for [`Event::Connected`].
+    Connecting,
+    /// The request was sent.
+    Registering { deadline_ms: u64 },
+    /// Success was sent, its acknowledgement is awaited; changes may come before it.
+    Confirming { deadline_ms: u64 },
+    /// Changes flow.
+    Transfer,
+    /// The sink asked to be let go.
+    Leaving { deadline_ms: u64, agreed: bool },
+    /// The source ends the service.
+    Terminating,
+}
+
+/// The sink machine.
+#[derive(Debug)]
+pub struct Sink {
+    settings: Settings,
+    phase: Phase,
+    attempt: u32,
+    /// Heartbeat of the command connection, then of the data connections.
+    pulses: Vec<Pulse>,
+    seen: Vec<Option<u64>>,
+    nonces: Vec<u64>,
+    epoch: Option<u64>,
+    source_id: String,
+    order: Order,
+    /// Nothing of an older epoch can take effect any more, and it was synced.
+    clean: bool,
+    standing: Standing,
+    /// The standing was made by this process without a break.
+    continuous: bool,
+    /// What was applied when the sync under way began, and the standing it will make true.
+    syncing: Option<(u64, Standing)>,
+    sync_failed: bool,
+    synced_to: u64,
+    sync_after_ms: u64,
+    acknowledged: (u64, u64),
+    granted: Credit,
+    stop: bool,
+}
+
+impl Sink {
+    /// A sink that has just started; its first action is to connect.
+    pub fn new(settings: Settings, standing: Standing, out: &mut Vec<Action>) -> Self {
+        out.push(Action::Connect { attempt: 0 });
+        Self {
+            settings,
+            phase: Phase::Connecting,
+            attempt: 0,
+            pulses: Vec::new(),
+            seen: Vec::new(),
+            nonces: Vec::new(),
+            epoch: None,
+            source_id: String::new(),
+            order: Order::default(),
+            clean: false,
+            standing,
+            continuous: false,
+            syncing: None,
+            sync_failed: false,
+            synced_to: 0,
+            sync_after_ms: 0,
+            acknowledged: (0, 0),
+            granted: Credit::default(),
+            stop: false,
+        }
+    }
+
+    /// Takes one event and adds what is to be done.
+    pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Connected(nonces) => self.connected(now, nonces, out),
+            Event::Command(message) => self.command(now, message, out),
+            Event::Data(connection, message) => self.data(now, connection, message, out),
+            Event::Malformed(why) => self.reset(&format!("the source sent {why}"), out),
+            Event::Lost(why) => self.reset(&why, out),
+            Event::Applied(number, outcome) => self.order.done(number, outcome),
+            Event::Synced { ok, took_ms } => self.synced(now, ok, took_ms, out),
+            Event::Stop => self.stop(now, out),
+            Event::Tick => self.tick(now, out),
+        }
+    }
+
+    /// Starts what can start and reports what is new, after a batch of events was handled.
+    pub fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
+        for (number, change) in self.order.start(self.settings.applying_max) {
+            out.push(Action::Apply { number, change });
+        }
+        self.prepare(out);
+        self.confirm(now, out);
+        self.begin_sync(now, out);
+        self.acknowledge(out);
+        self.end(now, out);
+    }
+
+    /// When [`Event::Tick`] is needed at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> u64 {
+        let phase = match self.phase {
+            Phase::Registering { deadline_ms }
+            | Phase::Confirming { deadline_ms }
+            | Phase::Leaving { deadline_ms, .. } => deadline_ms,
+            _ => u64::MAX,
+        };
+        let pulses = self.pulses.iter().map(|pulse| pulse.deadline(self.settings.heartbeat)).min();
+        let sync = if self.sync_wanted() { self.sync_after_ms } else { u64::MAX };
+        phase.min(pulses.unwrap_or(u64::MAX)).min(sync)
+    }
+
+    /// True while changes flow.
+    #[must_use]
+    pub fn in_transfer(&self) -> bool {
+        self.phase == Phase::Transfer
+    }
+
+    // ---- registration ------------------------------------------------------------------------------
+
+    fn connected(&mut self, now: Now, nonces: Vec<u64>, out: &mut Vec<Action>) {
+        self.phase = Phase::Registering { deadline_ms: now.ms + HANDSHAKE_MS };
+        self.pulses = vec![Pulse::new(now); nonces.len() + 1];
+        self.seen = vec![None; nonces.len()];
+        for (connection, &nonce) in nonces.iter().enumerate() {
+            out.push(Action::SendData(connection, ToSource::Announce { nonce }));
+        }
+        let resume = (self.standing.epoch != 0).then(|| ResumePoint {
+            source_id: self.standing.source_id.clone(),
+            epoch: self.standing.epoch,
+            durable: self.standing.durable,
+            exceptions: self.standing.exceptions.clone(),
+            known_from: self.standing.known_from,
+            continuous: self.continuous,
+        });
+        out.push(Action::SendCommand(Command::RegistrationRequest(RegistrationRequest {
+            version: VERSION,
+            sink_id: self.settings.sink_id.clone(),
+            instance: self.settings.instance,
+            nonces: nonces.clone(),
+            capabilities: Vec::new(),
+            resume,
+        })));
+        self.nonces = nonces;
+    }
+
+    /// Before a session: what is being applied ends, stages are freed, everything is synced (rules 14
+    /// and 22).
+    fn prepare(&mut self, out: &mut Vec<Action>) {
+        let between = matches!(self.phase, Phase::Connecting | Phase::Registering { .. });
+        if !between || self.clean || self.syncing.is_some() || !self.order.is_idle() {
+            return;
+        }
+        out.push(Action::FreeStages);
+        self.start_sync(out);
+    }
+
+    /// Success is said when Synchronisation was seen everywhere and nothing older can take effect.
+    fn confirm(&mut self, now: Now, out: &mut Vec<Action>) {
+        let Phase::Registering { .. } = self.phase else { return };
+        let seen = self.seen.iter().zip(&self.nonces).all(|(seen, nonce)| *seen == Some(*nonce));
+        let (true, true, Some(epoch)) = (seen, self.clean, self.epoch) else { return };
+        self.order = Order::default();
+        self.synced_to = 0;
+        self.acknowledged = (0, 0);
+        self.granted = self.settings.window;
+        self.continuous = true;
+        self.standing = Standing { source_id: self.source_id.clone(), epoch, ..Standing::default() };
+        out.push(Action::SendCommand(Command::RegistrationSuccess { epoch, credit: self.granted }));
+        self.phase = Phase::Confirming { deadline_ms: now.ms + HANDSHAKE_MS };
+    }
+
+    fn command(&mut self, now: Now, message: Command, out: &mut Vec<Action>) {
+        if let Some(pulse) = self.pulses.first_mut() {
+            pulse.heard(now);
+        }
+        let ours = |epoch: u64| self.epoch == Some(epoch);
+        match message {
+            Command::RegistrationRequestAcknowledgement { epoch, source_id, .. } => {
+                if matches!(self.phase, Phase::Registering { .. }) {
+                    self.epoch = Some(epoch);
+                    self.source_id = source_id;
+                }
+            }
+            Command::RegistrationSuccessAcknowledgement { epoch } if ours(epoch) => {
+                if let Phase::Confirming { .. } = self.phase {
+                    self.phase = Phase::Transfer;
+                    self.attempt = 0;
+                    out.push(Action::Log { urgent: false, text: format!("registered, session {epoch:016x}") });
+                }
+            }
+            Command::UnregisterAcknowledgement { epoch } if ours(epoch) => {
+                if let Phase::Leaving { agreed, .. } = &mut self.phase {
+                    *agreed = true;
+                }
+            }
+            Command::ServiceTermination { epoch } if ours(epoch) => self.phase = Phase::Terminating,
+            Command::ReleaseBrake { epoch } if ours(epoch) => out.push(Action::ReleaseBrake),
+            Command::Ping { token } => out.push(Action::SendCommand(Command::Pong { token })),
+            Command::Pong { .. } => {}
+            Command::Error(error) => self.refused(error, out),
+            _ => self.reset("the source sent a message out of phase", out),
+        }
+    }
+
+    fn refused(&mut self, error: ErrorAnswer, out: &mut Vec<Action>) {
+        match error.code {
+            ErrorCode::Version | ErrorCode::Duplicate => out.push(Action::Exit { refused: Some(error) }),
+            _ => self.reset(&format!("the source answers: {}", error.message), out),
+        }
+    }
+
+    /// The session is over; another is tried for, as long as it takes.
+    fn reset(&mut self, why: &str, out: &mut Vec<Action>) {
+        if self.phase == Phase::Connecting {
+            return;
+        }
+        let ending = matches!(self.phase, Phase::Leaving { .. } | Phase::Terminating);
+        if self.epoch.is_some() {
+            let text = format!("{why}: the session is over, connecting again");
+            out.push(Action::Log { urgent: false, text });
+        }
+        self.order.forget_waiting();
+        self.clean = false;
+        self.epoch = None;
+        self.pulses.clear();
+        self.phase = Phase::Connecting;
+        if ending || self.stop {
+            self.stop = true;
+            return;
+        }
+        out.push(Action::Connect { attempt: self.attempt });
+        self.attempt = self.attempt.saturating_add(1);
+    }
+
+    // ---- changes -----------------------------------------------------------------------------------
+
+    fn data(&mut self, now: Now, connection: usize, message: ToSink, out: &mut Vec<Action>) {
+        if let Some(pulse) = self.pulses.get_mut(connection + 1) {
+            pulse.heard(now);
+        }
+        match message {
+            ToSink::Synchronisation { nonce } => {
+                if let Some(seen) = self.seen.get_mut(connection) {
+                    *seen = Some(nonce);
+                }
+            }
+            ToSink::Ping { token } => out.push(Action::SendData(connection, ToSource::Pong { token })),
+            ToSink::Change { epoch, number, change, .. } => {
+                let flowing = matches!(
+                    self.phase,
+                    Phase::Confirming { .. } | Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating
+                );
+                if !flowing || self.epoch != Some(epoch) {
+                    return;
+                }
+                let room = self.settings.window.messages as usize + SLACK_MESSAGES;
+                if !self.order.take(number, change, room) {
+                    self.reset("the source sent a number twice or beyond its credit", out);
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, out: &mut Vec<Action>) {
+        let flowing = matches!(self.phase, Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating);
+        let Some(epoch) = self.epoch.filter(|_| flowing) else { return };
+        let (applied, freed) = (self.order.applied(), self.order.freed);
+        let credit = Credit {
+            bytes: self.settings.window.bytes + freed.bytes,
+            messages: self.settings.window.messages + freed.messages,
+        };
+        let refill = credit.bytes - self.granted.bytes >= self.settings.window.bytes / 8
+            || credit.messages - self.granted.messages >= self.settings.window.messages / 8;
+        let marks = (applied, self.standing.durable);
+        let news = self.order.has_outcomes() || refill || (marks != self.acknowledged && self.worth_telling(marks));
+        if !news {
+            return;
+        }
+        loop {
+            let outcomes = self.order.take_outcomes(OUTCOMES_MAX);
+            let more = self.order.has_outcomes();
+            // Marks count only once every outcome they cover was sent.
+            let (applied, durable) = if more { self.acknowledged } else { marks };
+            out.push(Action::SendData(0, ToSource::Acknowledgement { epoch, outcomes, applied, durable, credit }));
+            if !more {
+                break;
+            }
+        }
+        self.acknowledged = marks;
+        self.granted = credit;
+    }
+
+    /// The durable mark is always told; the applied one when nothing else is on its way to carry it.
+    fn worth_telling(&self, marks: (u64, u64)) -> bool {
+        marks.1 != self.acknowledged.1 || self.order.is_idle()
+    }
+
+    // ---- durability --------------------------------------------------------------------------------
+
+    fn sync_wanted(&self) -> bool {
+        let flowing = matches!(self.phase, Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating);
+        flowing && self.syncing.is_none() && self.order.applied() > self.synced_to
+    }
+
+    fn begin_sync(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.sync_wanted() && now.ms >= self.sync_after_ms {
+            self.start_sync(out);
+        }
+    }
+
+    /// A sync makes durable what was applied when it began, and nothing later (rule 24).
+    fn start_sync(&mut self, out: &mut Vec<Action>) {
+        let applied = self.order.applied();
+        let mut standing = self.standing.clone();
+        if standing.epoch != 0 && !self.sync_failed {
+            standing.durable = applied.max(standing.durable);
+            (standing.known_from, standing.exceptions) = self.order.exceptions(standing.durable);
+        }
+        out.push(Action::Sync { standing: standing.clone(), tidy: self.order.is_idle() });
+        self.syncing = Some((applied, standing));
+    }
+
+    fn synced(&mut self, now: Now, ok: bool, took_ms: u64, out: &mut Vec<Action>) {
+        let Some((applied, standing)) = self.syncing.take() else { return };
+        self.sync_after_ms = now.ms + self.settings.sync_interval_ms.max(2 * took_ms);
+        if !ok {
+            // What was applied may be lost: another session sends it again, with content (rule 24).
+            self.sync_failed = true;
+            self.continuous = false;
+            out.push(Action::Log { urgent: true, text: "the target could not be synced".to_owned() });
+            return self.reset("a failed sync", out);
+        }
+        self.standing = standing;
+        self.synced_to = applied;
+        if matches!(self.phase, Phase::Connecting | Phase::Registering { .. }) && self.order.is_idle() {
+            self.clean = true;
+            self.sync_failed = false;
+        }
+    }
+
+    // ---- the end -----------------------------------------------------------------------------------
+
+    fn stop(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.stop = true;
+        match (self.phase, self.epoch) {
+            (Phase::Transfer, Some(epoch)) => {
+                self.phase = Phase::Leaving { deadline_ms: now.ms + LEAVE_MS, agreed: false };
+                out.push(Action::SendCommand(Command::Unregister { epoch }));
+            }
+            (Phase::Leaving { .. } | Phase::Terminating, _) => {}
+            _ => self.reset("stopped", out),
+        }
+    }
+
+    /// An end in agreement: everything applied, durable, told.
+    fn end(&mut self, now: Now, out: &mut Vec<Action>) {
+        let finished = self.order.is_idle() && self.syncing.is_none() && self.order.applied() <= self.synced_to;
+        let told = self.acknowledged == (self.order.applied(), self.standing.durable);
+        match self.phase {
+            Phase::Terminating if finished && told => {
+                let epoch = self.epoch.unwrap_or_default();
+                out.push(Action::SendCommand(Command::ServiceTerminationAcknowledgement { epoch }));
+                out.push(Action::Exit { refused: None });
+            }
+            Phase::Leaving { agreed, deadline_ms } if (agreed && finished && told) || now.ms >= deadline_ms => {
+                out.push(Action::Exit { refused: None });
+            }
+            // Cut off while ending, or never registered: what was applied is synced before the end.
+            Phase::Connecting if self.stop && self.clean => out.push(Action::Exit { refused: None }),
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
+        let late = match self.phase {
+            Phase::Registering { deadline_ms } | Phase::Confirming { deadline_ms } => deadline_ms <= now.ms,
+            _ => false,
+        };
+        let heartbeat = self.settings.heartbeat;
+        if late {
+            return self.reset("the registration took too long", out);
+        }
+        if self.pulses.iter().any(|pulse| pulse.dead(now, heartbeat)) {
+            return self.reset("the source is silent", out);
+        }
+        if let Some(pulse) = self.pulses.first_mut()
+            && pulse.ping_due(now, heartbeat)
+        {
+            out.push(Action::SendCommand(Command::Ping { token: now.ms }));
+        }
+        for pulse in self.pulses.iter_mut().skip(1) {
+            // The source pings the data connections; this only keeps the deadline moving.
+            pulse.ping_due(now, heartbeat);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The order of application: numbers restored over all data connections, conflicts kept in order,
+//! everything else in parallel.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::engine::footprint::Footprint;
+use crate::wire::message::{Change, Credit, Outcome};
+
+/// Numbers with an outcome that was more than "done" that are remembered for a resume; of what lies
+/// before them nothing is claimed.
+const EXCEPTIONS_MAX: usize = 4096;
+
+#[derive(Debug)]
+struct Work {
+    footprint: Footprint,
+    /// `None` once it was handed out.
+    change: Option<Change>,
+    cost: u64,
+    /// Earlier work that must end first.
+    waits_for: u32,
+    /// Later work that waits for this.
+    waiters: Vec<u64>,
+}
+
+/// Changes from their arrival until their outcome.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// The last number that arrived with all before it.
+    arrived: u64,
+    early: BTreeMap<u64, Change>,
+    work: BTreeMap<u64, Work>,
+    ready: VecDeque<u64>,
+    running: usize,
+    outcomes: VecDeque<(u64, Outcome)>,
+    exceptions: VecDeque<u64>,
+    exceptions_from: u64,
+    /// Credit that ended work has given back.
+    pub(super) freed: Credit,
+}
+
+impl Order {
+    /// Takes a numbered change. False if the number was there already or there is no room for it.
+    pub(super) fn take(&mut self, number: u64, change: Change, room: usize) -> bool {
+        let known = number <= self.arrived || self.early.contains_key(&number);
+        if known || self.early.len() + self.work.len() >= room {
+            return false;
+        }
+        self.early.insert(number, change);
+        while let Some(change) = self.early.remove(&(self.arrived + 1)) {
+            self.arrived += 1;
+            self.enter(self.arrived, change);
+        }
+        true
+    }
+
+    fn enter(&mut self, number: u64, change: Change) {
+        let footprint = Footprint::of(&change);
+        let mut waits_for = 0;
+        for earlier in self.work.values_mut() {
+            if footprint.waits_for(&earlier.footprint) {
+                earlier.waiters.push(number);
+                waits_for += 1;
+            }
+        }
+        if waits_for == 0 {
+            self.ready.push_back(number);
+        }
+        let cost = change.cost();
+        self.work.insert(number, Work { footprint, change: Some(change), cost, waits_for, waiters: Vec::new() });
+    }
+
+    /// Hands out what may start now.
+    pub(super) fn start(&mut self, running_max: usize) -> Vec<(u64, Change)> {
+        let mut started = Vec::new();
+        while self.running < running_max
+            && let Some(number) = self.ready.pop_front()
+        {
+            if let Some(change) = self.work.get_mut(&number).and_then(|work| work.change.take()) {
+                self.running += 1;
+                started.push((number, change));
+            }
+        }
+        started
+    }
+
+    /// A change has ended.
+    pub(super) fn done(&mut self, number: u64, outcome: Outcome) {
+        let Some(work) = self.work.remove(&number) else { return };
+        self.running -= 1;
+        self.freed.bytes += work.cost;
+        self.freed.messages += 1;
+        for waiter in work.waiters {
+            if let Some(waiting) = self.work.get_mut(&waiter) {
+                waiting.waits_for -= 1;
+                if waiting.waits_for == 0 {
+                    self.ready.push_back(waiter);
+                }
+            }
+        }
+        if outcome == Outcome::default() {
+            return;
+        }
+        if outcome.answer.is_none() {
+            if self.exceptions.len() >= EXCEPTIONS_MAX {
+                self.exceptions_from = self.exceptions_from.max(self.exceptions.pop_front().unwrap_or_default());
+            }
+            self.exceptions.push_back(number);
+        }
+        self.outcomes.push_back((number, outcome));
+    }
+
+    /// Everything up to this number has its outcome.
+    pub(super) fn applied(&self) -> u64 {
+        self.work.first_key_value().map_or(self.arrived, |(number, _)| self.arrived.min(number - 1))
+    }
+
+    /// Nothing is here that could still take effect.
+    pub(super) fn is_idle(&self) -> bool {
+        self.work.is_empty() && self.early.is_empty()
+    }
+
+    /// What was not begun never will be: the session is over.
+    pub(super) fn forget_waiting(&mut self) {
+        self.early.clear();
+        self.ready.clear();
+        let applied = self.applied();
+        self.work.retain(|_, work| work.change.is_none());
+        for work in self.work.values_mut() {
+            work.waiters.clear();
+        }
+        // What is still running may end with a gap before it, so the mark stays where it was.
+        self.arrived = applied;
+    }
+
+    pub(super) fn has_outcomes(&self) -> bool {
+        !self.outcomes.is_empty()
+    }
+
+    pub(super) fn take_outcomes(&mut self, most: usize) -> Vec<(u64, Outcome)> {
+        let count = self.outcomes.len().min(most);
+        self.outcomes.drain(..count).collect()
+    }
+
+    /// Since which number the exceptions are known, and the exceptions up to `durable`.
+    pub(super) fn exceptions(&self, durable: u64) -> (u64, Vec<u64>) {
+        let mut known: Vec<u64> = self
+            .exceptions
+            .iter()
+            .copied()
+            .filter(|number| (self.exceptions_from + 1..=durable).contains(number))
+            .collect();
+        known.sort_unstable();
+        (self.exceptions_from, known)
+    }
+}

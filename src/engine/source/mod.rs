@@ -1,0 +1,477 @@
+//! The source machine: events in, actions out.
+//!
+//! It owns what all sinks share (which directory a watch means, the order of causes, the operator's
+//! requests) and one [`Replica`] for each sink.
+
+mod operator;
+mod registration;
+
+use std::collections::BTreeMap;
+
+use super::bindings::{Bindings, PathEvent};
+use super::replica::{Limits, Replica, SUSPICION_MARGIN_SECS};
+use super::session::{Heartbeat, Sessions};
+use super::walk::{PAGE_NAMES_MAX, Rescan, Step, Suspicion, Walker};
+use super::work::{Finding, Order};
+use super::{Now, Stamp, Ticket};
+use crate::channel::Peer;
+use crate::report::Phase;
+use crate::source::watch::{RawEvent, Wd};
+use crate::tree::{Kind, RelPath, Time};
+use crate::wire::message::{Command, ToSink, ToSource};
+
+use operator::Flush;
+pub(crate) use operator::{REPORT_PATHS_MAX, few};
+
+/// Settings of the source machine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The root, for display.
+    pub root: String,
+    /// Identity of the root, told to sinks.
+    pub root_identity: String,
+    /// Random per state directory.
+    pub source_id: String,
+    /// Random per process; epochs are drawn from it.
+    pub instance: u64,
+    /// Limits of each replica.
+    pub limits: Limits,
+    /// Heartbeat of all connections.
+    pub heartbeat: Heartbeat,
+    /// Share of the kernel's queue at which the operator is warned.
+    pub warning: f64,
+    /// Share at which the critical action is taken.
+    pub critical: f64,
+    /// At the critical threshold: terminate in order instead of going on.
+    pub terminate_on_critical: bool,
+    /// Changes since then may have been forgotten by an earlier process; by sink id.
+    pub suspect_since: BTreeMap<String, Time>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The watcher read this.
+    Raw(RawEvent),
+    /// All events that waited when [`Action::Barrier`] was carried out have been given to the engine.
+    BarrierPassed(Ticket),
+    /// Answer to [`Action::Bind`]: the descriptor or the errno.
+    Bound(RelPath, Result<Wd, i32>),
+    /// A reader has ended.
+    Found(Ticket, Finding),
+    /// A message on the command channel.
+    Command(Peer, Command),
+    /// A message on the data channel.
+    Data(Peer, ToSource),
+    /// Bytes on the command channel that are no message: why.
+    CommandMalformed(Peer, String),
+    /// Bytes on the data channel that are no message: why.
+    DataMalformed(Peer, String),
+    /// A command connection is lost.
+    CommandGone(Peer),
+    /// A data connection is lost.
+    DataGone(Peer),
+    /// The kernel's event queue: bytes waiting and the share of its limit.
+    Fill(u64, f64),
+    /// The root is not what it was: why. Nothing may be read or said any more.
+    RootLost(String),
+    /// A signal asks for the end.
+    Stop,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Watch this directory; answer with [`Event::Bound`] before anything else.
+    Bind {
+        /// The directory.
+        path: RelPath,
+    },
+    /// End this watch.
+    Unbind {
+        /// Its descriptor.
+        wd: Wd,
+    },
+    /// Read all events that wait now, then answer with [`Event::BarrierPassed`].
+    Barrier {
+        /// Returned in the answer.
+        ticket: Ticket,
+    },
+    /// Give this to a reader; answer with [`Event::Found`].
+    Read {
+        /// Returned in the answer.
+        ticket: Ticket,
+        /// What to read.
+        order: Order,
+    },
+    /// Close a file that a look has opened.
+    CloseStream {
+        /// Its stream.
+        stream: u64,
+    },
+    /// Send on the command channel.
+    SendCommand {
+        /// To whom.
+        peer: Peer,
+        /// What.
+        message: Command,
+    },
+    /// Send on the data channel.
+    SendData {
+        /// To whom.
+        peer: Peer,
+        /// What.
+        message: ToSink,
+    },
+    /// End a command connection.
+    DropCommand {
+        /// Whose.
+        peer: Peer,
+    },
+    /// End a data connection.
+    DropData {
+        /// Whose.
+        peer: Peer,
+    },
+    /// Tell the operator, once for each occasion.
+    Log {
+        /// A human must act (or something is degraded and handled).
+        urgent: bool,
+        /// What happened.
+        text: String,
+    },
+    /// The service has ended in agreement with every sink.
+    Exit,
+}
+
+/// How often directories without a watch are compared again, in milliseconds.
+const REWALK_MS: u64 = 30_000;
+
+/// Directories without a watch that are remembered by name; with more, the whole tree is compared.
+const UNWATCHED_MAX: usize = 4096;
+
+/// How long the end of the service waits for its sinks, in milliseconds.
+const TERMINATION_MS: u64 = 30_000;
+
+/// Key of the walk that binds watches before any sink asks; sinks have keys from 1.
+const ARMING: u64 = 0;
+
+/// The source machine.
+#[derive(Debug)]
+pub struct Source {
+    settings: Settings,
+    bindings: Bindings,
+    replicas: BTreeMap<u64, (String, Replica)>,
+    next_key: u64,
+    sessions: Sessions,
+    epochs: u64,
+    pos: u64,
+    arming: Walker,
+    arming_tickets: BTreeMap<Ticket, u64>,
+    next_ticket: u64,
+    unwatched: BTreeMap<RelPath, u64>,
+    unwatched_more: u64,
+    rewalk_ms: u64,
+    /// When the event queue was last known to be empty, by the wall clock.
+    queue_empty: Time,
+    fill: (u64, f64),
+    warned: bool,
+    overflows: u64,
+    paused: bool,
+    halted: Option<String>,
+    phase: Phase,
+    started_ms: u64,
+    terminate_by_ms: u64,
+    stopping: Vec<(Peer, u64)>,
+    flushes: Vec<Flush>,
+}
+
+impl Source {
+    /// A source that has just started; the first action is to bind the root.
+    pub fn new(settings: Settings, now: Now, out: &mut Vec<Action>) -> Self {
+        let mut source = Self {
+            settings,
+            bindings: Bindings::default(),
+            replicas: BTreeMap::new(),
+            next_key: ARMING,
+            sessions: Sessions::default(),
+            epochs: 0,
+            pos: 0,
+            arming: Walker::new(16, 4096),
+            arming_tickets: BTreeMap::new(),
+            next_ticket: 0,
+            unwatched: BTreeMap::new(),
+            unwatched_more: 0,
+            rewalk_ms: now.ms + REWALK_MS,
+            queue_empty: now.wall,
+            fill: (0, 0.0),
+            warned: false,
+            overflows: 0,
+            paused: false,
+            halted: None,
+            phase: Phase::Transfer,
+            started_ms: now.ms,
+            terminate_by_ms: 0,
+            stopping: Vec::new(),
+            flushes: Vec::new(),
+        };
+        let stamp = source.stamp(now);
+        source.arming.owe(RelPath::root(), Rescan { fresh: true, ..Rescan::compare(stamp) });
+        source.arm(out);
+        source
+    }
+
+    /// Takes one event and adds what is to be done.
+    pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Raw(raw) => self.raw(now, &raw, out),
+            Event::BarrierPassed(ticket) => self.barrier_passed(now, ticket, out),
+            Event::Bound(path, result) => self.bound(now, path, result),
+            Event::Found(ticket, finding) => self.found(now, ticket, finding, out),
+            Event::Command(peer, message) => self.command(now, peer, message, out),
+            Event::Data(peer, message) => self.data(now, peer, message, out),
+            Event::CommandMalformed(peer, why) => self.malformed_command(now, peer, why, out),
+            Event::DataMalformed(peer, why) => self.malformed_data(now, peer, &why, out),
+            Event::CommandGone(peer) => self.command_gone(now, peer, out),
+            Event::DataGone(peer) => self.data_gone(now, peer, out),
+            Event::Fill(bytes, fill) => self.filled(now, bytes, fill, out),
+            Event::RootLost(why) => self.halt(why, out),
+            Event::Stop => self.stop(now, None, out),
+            Event::Tick => self.tick(now, out),
+        }
+    }
+
+    /// Hands out work and answers whoever waits, after a batch of events was handled.
+    pub fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.halted.is_none() {
+            self.arm(out);
+            let flowing = !self.paused && self.phase == Phase::Transfer;
+            for (_, replica) in self.replicas.values_mut().filter(|_| flowing) {
+                replica.dispatch(now, out);
+            }
+        }
+        self.answer_flushes(now, out);
+        self.terminate(now, out);
+    }
+
+    /// When [`Event::Tick`] is needed at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> u64 {
+        let replicas = self.replicas.values().filter_map(|(_, replica)| replica.deadline());
+        let flushes = self.flushes.iter().map(|flush| flush.deadline_ms);
+        let own = [self.bindings.deadline(), self.sessions.deadline(self.settings.heartbeat), Some(self.rewalk_ms)];
+        let ending = (self.phase == Phase::Termination).then_some(self.terminate_by_ms);
+        replicas.chain(flushes).chain(own.into_iter().flatten()).chain(ending).min().unwrap_or(u64::MAX)
+    }
+
+    fn stamp(&mut self, now: Now) -> Stamp {
+        self.pos += 1;
+        Stamp { pos: self.pos, since_ms: now.ms }
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
+        let mut given_up = Vec::new();
+        self.bindings.expire(now, &mut given_up);
+        for event in given_up {
+            self.path_event(now, &event, out);
+        }
+        if now.ms >= self.rewalk_ms {
+            self.rewalk_ms = now.ms + REWALK_MS;
+            self.rewalk_unwatched(now);
+        }
+        self.tick_sessions(now, out);
+    }
+
+    // ---- events of the file system -----------------------------------------------------------------
+
+    fn raw(&mut self, now: Now, raw: &RawEvent, out: &mut Vec<Action>) {
+        let mut events = Vec::with_capacity(1);
+        self.bindings.translate(now, raw, &mut events);
+        for event in events {
+            self.path_event(now, &event, out);
+        }
+    }
+
+    fn path_event(&mut self, now: Now, event: &PathEvent, out: &mut Vec<Action>) {
+        match event {
+            PathEvent::Overflow => return self.overflowed(now),
+            PathEvent::Unmounted => {
+                return self.halt("the file system of the root was unmounted".to_owned(), out);
+            }
+            PathEvent::DirVanished(path) => {
+                // What left the tree is not ours to watch; what was removed has no watch any more.
+                for wd in self.bindings.below(path) {
+                    out.push(Action::Unbind { wd });
+                }
+            }
+            PathEvent::DirAppeared(path) | PathEvent::Renamed { to: path, is_dir: true, .. } => {
+                let stamp = Stamp { pos: self.pos, since_ms: now.ms };
+                self.arming.owe(path.clone(), Rescan { fresh: true, ..Rescan::compare(stamp) });
+            }
+            PathEvent::Suspect(_) | PathEvent::Touched { .. } | PathEvent::Renamed { .. } => {}
+        }
+        let stamp = self.stamp(now);
+        for (_, replica) in self.replicas.values_mut() {
+            replica.event(now, stamp, event, out);
+        }
+    }
+
+    /// Events were lost: everything may have changed since the queue was last empty (rule 21).
+    fn overflowed(&mut self, now: Now) {
+        self.overflows += 1;
+        let suspicion =
+            Suspicion { since: self.queue_empty.minus_secs(SUSPICION_MARGIN_SECS), until: now.wall };
+        let stamp = self.stamp(now);
+        for (_, replica) in self.replicas.values_mut() {
+            replica.owe(RelPath::root(), Rescan { suspicion: Some(suspicion), ..Rescan::compare(stamp) });
+        }
+        self.arming.owe(RelPath::root(), Rescan { fresh: true, ..Rescan::compare(stamp) });
+    }
+
+    fn filled(&mut self, now: Now, bytes: u64, fill: f64, out: &mut Vec<Action>) {
+        self.fill = (bytes, fill);
+        if bytes == 0 {
+            self.queue_empty = now.wall;
+        }
+        if fill >= self.settings.critical && self.settings.terminate_on_critical {
+            let text = format!("the kernel's event queue is {:.0} % full: terminating as configured", fill * 100.0);
+            out.push(Action::Log { urgent: true, text });
+            self.stop(now, None, out);
+        }
+        if fill >= self.settings.warning && !self.warned {
+            self.warned = true;
+            let text = format!(
+                "the kernel's event queue is {:.0} % full: slow the changes down, or raise it with sysctl fs.inotify.max_queued_events=N",
+                fill * 100.0
+            );
+            out.push(Action::Log { urgent: true, text });
+        } else if fill < self.settings.warning / 2.0 {
+            self.warned = false;
+        }
+    }
+
+    fn halt(&mut self, why: String, out: &mut Vec<Action>) {
+        if self.halted.is_none() {
+            let text = format!("{why}: nothing is sent or removed any more; restore the root and restart the source");
+            out.push(Action::Log { urgent: true, text });
+            self.halted = Some(why);
+        }
+    }
+
+    // ---- watches -------------------------------------------------------------------------------
+
+    fn bound(&mut self, now: Now, path: RelPath, result: Result<Wd, i32>) {
+        let bound = result.is_ok_and(|wd| match self.bindings.bind(&path, wd) {
+            Ok(None) => true,
+            Ok(Some(before)) => {
+                // The directory is not where the map had it: what is there now was never told.
+                let stamp = self.stamp(now);
+                for (_, replica) in self.replicas.values_mut() {
+                    replica.owe(before.clone(), Rescan::compare(stamp));
+                }
+                true
+            }
+            Err(_) => false,
+        });
+        let gone = matches!(result, Err(libc::ENOENT | libc::ENOTDIR));
+        if bound || gone {
+            self.unwatched.remove(&path);
+        } else if !self.unwatched.contains_key(&path) {
+            if self.unwatched.len() >= UNWATCHED_MAX {
+                self.unwatched_more += 1;
+            } else {
+                self.unwatched.insert(path, now.ms);
+            }
+        }
+    }
+
+    /// Directories without a watch are compared instead; those below one are covered by it.
+    fn rewalk_unwatched(&mut self, now: Now) {
+        if self.unwatched.is_empty() {
+            return;
+        }
+        let stamp = self.stamp(now);
+        let all = std::mem::take(&mut self.unwatched_more) > 0;
+        let mut tops: Vec<RelPath> = Vec::new();
+        for path in self.unwatched.keys() {
+            if !tops.last().is_some_and(|top| top.covers(path)) {
+                tops.push(path.clone());
+            }
+        }
+        let paths = if all { vec![RelPath::root()] } else { tops };
+        for path in paths {
+            for (_, replica) in self.replicas.values_mut() {
+                replica.owe(path.clone(), Rescan::compare(stamp));
+            }
+        }
+    }
+
+    /// Binds watches ahead of any sink, so that a change is seen before the backlog comes by (I5).
+    fn arm(&mut self, out: &mut Vec<Action>) {
+        self.arming.advance();
+        let listable: Vec<u64> = self
+            .arming
+            .visits
+            .iter()
+            .filter(|(_, visit)| matches!(visit.step, Step::List { .. }))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in listable {
+            let visit = self.arming.visits.get_mut(&id).expect("the visit was just listed");
+            visit.step = Step::Listing { full: false };
+            if !std::mem::replace(&mut visit.bound, true) {
+                out.push(Action::Bind { path: visit.dir.clone() });
+            }
+            let order = Order::List {
+                dir: visit.dir.clone(),
+                after: visit.after.clone(),
+                names_max: PAGE_NAMES_MAX,
+                compare: false,
+                suspicion: None,
+            };
+            self.next_ticket += 1;
+            let ticket = Ticket(ARMING << 40 | self.next_ticket);
+            self.arming_tickets.insert(ticket, id);
+            out.push(Action::Read { ticket, order });
+        }
+    }
+
+    fn armed(&mut self, ticket: Ticket, finding: Finding) {
+        let Some(id) = self.arming_tickets.remove(&ticket) else { return };
+        let Some(visit) = self.arming.visits.get_mut(&id) else { return };
+        let Finding::Listed(listed) = finding else {
+            // Gone or unreadable: the walks of the sinks say so.
+            self.arming.drop_visit(id);
+            return;
+        };
+        let last = listed.entries.last().map(|entry| entry.name.clone());
+        visit.next_after = if listed.more { last } else { None };
+        let dirs = listed.entries.into_iter().filter(|entry| entry.kind == Kind::Dir);
+        visit.subdirs = dirs.map(|entry| (entry.name, true)).collect();
+        visit.step = Step::Look;
+        self.arming.finish_if_done(id);
+    }
+
+    // ---- readers -------------------------------------------------------------------------------
+
+    fn found(&mut self, now: Now, ticket: Ticket, finding: Finding, out: &mut Vec<Action>) {
+        if Replica::key_of(ticket) == ARMING {
+            return self.armed(ticket, finding);
+        }
+        match self.replicas.get_mut(&Replica::key_of(ticket)) {
+            Some((_, replica)) => replica.found(now, ticket, finding, out),
+            None => super::replica::close_streams(&finding, out),
+        }
+    }
+
+    fn barrier_passed(&mut self, now: Now, ticket: Ticket, out: &mut Vec<Action>) {
+        if Replica::key_of(ticket) == ARMING {
+            return self.flush_barrier_passed(now, ticket, out);
+        }
+        if let Some((_, replica)) = self.replicas.get_mut(&Replica::key_of(ticket)) {
+            replica.barrier_passed(now, ticket, out);
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! What operators ask, and the reports they get.
+
+use super::{Action, Source};
+use crate::channel::Peer;
+use crate::engine::replica::Replica;
+use crate::engine::session::State;
+use crate::engine::walk::Rescan;
+use crate::engine::{Now, Stamp, Ticket};
+use crate::report::{
+    EventQueue, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus, SinkTransfer, Status,
+    TransferReport,
+};
+use crate::tree::RelPath;
+use crate::wire::message::{
+    Command, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Reply, Request,
+};
+
+/// Flushes that wait at once; more are refused.
+const FLUSHES_MAX: usize = 64;
+
+/// An operator who waits for everything that happened before.
+#[derive(Debug)]
+pub(super) struct Flush {
+    pub(super) peer: Peer,
+    id: u64,
+    pub(super) deadline_ms: u64,
+    /// The barrier asked for, until it has passed.
+    barrier: Option<Ticket>,
+    /// Everything up to here counts.
+    pos: u64,
+}
+
+impl Source {
+    pub(super) fn request(&mut self, now: Now, peer: Peer, id: u64, request: Request, out: &mut Vec<Action>) {
+        let reply = match request {
+            Request::Status => Reply::Status(Box::new(self.status(now))),
+            Request::ReportQueue => Reply::Queue(Box::new(self.queue_report(now))),
+            Request::ReportTransfer => Reply::Transfer(Box::new(self.transfer_report(now))),
+            Request::ReportProblems => Reply::Problems(Box::new(self.problems_report(now))),
+            Request::Flush { timeout_ms } => return self.flush(now, peer, id, timeout_ms, out),
+            Request::Pause => {
+                self.paused = true;
+                Reply::Done
+            }
+            Request::Resume => self.resume(now, out),
+            Request::Rescan { path } => {
+                let stamp = self.stamp(now);
+                for (_, replica) in self.replicas.values_mut() {
+                    replica.owe(path.clone(), Rescan::compare(stamp));
+                }
+                Reply::Done
+            }
+            Request::Enqueue { paths } => {
+                let stamp = self.stamp(now);
+                for (_, replica) in self.replicas.values_mut() {
+                    for path in &paths {
+                        replica.enqueue(now, stamp, path.clone());
+                    }
+                }
+                Reply::Done
+            }
+            Request::Stop => return self.stop(now, Some((peer, id)), out),
+        };
+        out.push(Action::SendCommand { peer, message: Command::Reply { id, reply } });
+    }
+
+    fn resume(&mut self, now: Now, out: &mut Vec<Action>) -> Reply {
+        self.paused = false;
+        for (&peer, session) in &self.sessions.by_command {
+            let Some((_, replica)) = self.replicas.get_mut(&session.key) else { continue };
+            if session.in_transfer() && replica.ledger.halted() > 0 {
+                replica.ledger.release(now);
+                let message = Command::ReleaseBrake { epoch: session.epoch };
+                out.push(Action::SendCommand { peer, message });
+            }
+        }
+        match &self.halted {
+            None => Reply::Done,
+            Some(why) => Reply::Refused(ErrorAnswer {
+                code: ErrorCode::OutOfPhase,
+                message: format!("{why}: restore the root and restart the source"),
+            }),
+        }
+    }
+
+    // ---- flush -------------------------------------------------------------------------------------
+
+    fn flush(&mut self, now: Now, peer: Peer, id: u64, timeout_ms: u64, out: &mut Vec<Action>) {
+        if self.flushes.len() >= FLUSHES_MAX {
+            let message = format!("{FLUSHES_MAX} flushes wait already");
+            let reply = Reply::Refused(ErrorAnswer { code: ErrorCode::Busy, message });
+            return out.push(Action::SendCommand { peer, message: Command::Reply { id, reply } });
+        }
+        self.next_ticket += 1;
+        let ticket = Ticket(super::ARMING << 40 | self.next_ticket);
+        let deadline_ms = now.ms.saturating_add(timeout_ms);
+        self.flushes.push(Flush { peer, id, deadline_ms, barrier: Some(ticket), pos: 0 });
+        out.push(Action::Barrier { ticket });
+    }
+
+    /// Every event before the flush has been read: what it waits for is everything up to now.
+    pub(super) fn flush_barrier_passed(&mut self, now: Now, ticket: Ticket, out: &mut Vec<Action>) {
+        let mut given_up = Vec::new();
+        self.bindings.expire(Now { ms: u64::MAX, ..now }, &mut given_up);
+        for event in given_up {
+            self.path_event(now, &event, out);
+        }
+        self.rewalk_unwatched(now);
+        let pos = self.pos;
+        for (_, replica) in self.replicas.values_mut() {
+            replica.hurry(pos);
+        }
+        for flush in self.flushes.iter_mut().filter(|flush| flush.barrier == Some(ticket)) {
+            flush.barrier = None;
+            flush.pos = pos;
+        }
+    }
+
+    pub(super) fn answer_flushes(&mut self, now: Now, out: &mut Vec<Action>) {
+        for flush in std::mem::take(&mut self.flushes) {
+            let waiting_for = self.waiting_for(&flush);
+            if waiting_for.is_some() && now.ms < flush.deadline_ms {
+                self.flushes.push(flush);
+                continue;
+            }
+            let problems = self.replicas.values().map(|(_, replica)| replica.ledger.len()).sum();
+            let complete = waiting_for.is_none();
+            let result = FlushResult { complete, problems, waiting_for: waiting_for.unwrap_or_default() };
+            let message = Command::Reply { id: flush.id, reply: Reply::Flush(result) };
+            out.push(Action::SendCommand { peer: flush.peer, message });
+        }
+    }
+
+    fn waiting_for(&self, flush: &Flush) -> Option<String> {
+        if flush.barrier.is_some() {
+            return Some("events that wait in the kernel".to_owned());
+        }
+        if let Some(why) = &self.halted {
+            return Some(format!("the operator: {why}"));
+        }
+        if self.replicas.is_empty() {
+            return Some("a sink: none is registered".to_owned());
+        }
+        let late = self.replicas.values().find(|(_, replica)| !replica.reached(flush.pos));
+        late.map(|(sink, replica)| match &replica.link {
+            None => format!("sink {sink}, which is away"),
+            Some(_) => format!("sink {sink}, with {} entries pending", replica.pending()),
+        })
+    }
+
+    /// True if every sink equals the source as far as the source can know, and there is one.
+    #[must_use]
+    pub fn converged(&self) -> bool {
+        !self.replicas.is_empty() && self.halted.is_none() && self.replicas.values().all(|(_, r)| r.converged())
+    }
+
+    /// True if nothing is left to do on any sink but problems; `None` if no sink is known.
+    #[must_use]
+    pub fn settled_with_problems(&self) -> bool {
+        !self.replicas.is_empty()
+            && self.replicas.values().all(|(_, r)| r.only_problems())
+            && self.replicas.values().any(|(_, r)| !r.ledger.is_empty())
+    }
+
+    /// The age of the oldest change that is not durable, by sink id, for the state directory.
+    pub fn oldest_changes(&self, now: Now) -> impl Iterator<Item = (&str, Option<u64>)> {
+        self.replicas.values().map(move |(sink, replica)| {
+            (sink.as_str(), replica.oldest().map(|stamp| now.ms.saturating_sub(stamp.since_ms)))
+        })
+    }
+
+    // ---- reports -----------------------------------------------------------------------------------
+
+    fn events(&self) -> EventQueue {
+        EventQueue {
+            bytes: self.fill.0,
+            fill: self.fill.1,
+            warning: self.settings.warning,
+            critical: self.settings.critical,
+            overflows: self.overflows,
+            watched_dirs: self.bindings.len() as u64,
+            unwatched_dirs: self.unwatched.len() as u64 + self.unwatched_more,
+        }
+    }
+
+    fn phase_of(&self, key: u64) -> Phase {
+        let session = self.sessions.by_command.values().find(|session| session.key == key);
+        match session.map(|session| &session.state) {
+            Some(State::Transfer) => Phase::Transfer,
+            Some(State::Unregistering | State::Terminating) => Phase::Termination,
+            _ => Phase::Initialisation,
+        }
+    }
+
+    /// Where everything stands.
+    #[must_use]
+    pub fn status(&self, now: Now) -> Status {
+        let sinks = self.replicas.iter().map(|(&key, (sink, replica))| SinkStatus {
+            sink: sink.clone(),
+            phase: self.phase_of(key),
+            converged: replica.converged(),
+            lag_ms: age(now, replica.oldest()),
+            pending_entries: replica.pending(),
+            problems: replica.ledger.len(),
+            halted: replica.ledger.halted(),
+            rate: replica.applied_meter.rate(now.ms, 10),
+            eta_ms: replica.eta_ms(now),
+            full: replica.is_full(now),
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            root: self.settings.root.clone(),
+            paused: self.paused,
+            halted: self.halted.clone(),
+            phase: self.phase,
+            uptime_ms: now.ms - self.started_ms,
+            events: self.events(),
+            sinks: sinks.collect(),
+        }
+    }
+
+    /// What waits.
+    #[must_use]
+    pub fn queue_report(&self, now: Now) -> QueueReport {
+        let sinks = self.replicas.values().map(|(sink, replica)| SinkQueue {
+            sink: sink.clone(),
+            ..replica.queue_report(now)
+        });
+        QueueReport { events: self.events(), sinks: sinks.collect() }
+    }
+
+    /// What was sent.
+    #[must_use]
+    pub fn transfer_report(&self, now: Now) -> TransferReport {
+        let sinks = self.replicas.values().map(|(sink, replica)| SinkTransfer {
+            sink: sink.clone(),
+            ..replica.transfer_report(now)
+        });
+        TransferReport { sinks: sinks.collect() }
+    }
+
+    /// What cannot be replicated.
+    #[must_use]
+    pub fn problems_report(&self, now: Now) -> ProblemsReport {
+        let all = self.replicas.values().flat_map(|(sink, replica)| {
+            replica.ledger.iter().map(move |(path, problem)| Problem {
+                sink: sink.clone(),
+                path: path.clone(),
+                side: problem.side.word().to_owned(),
+                operation: problem.operation.clone(),
+                errno: problem.errno,
+                reason: reason(problem.halted, problem.errno),
+                since_ms: now.ms.saturating_sub(problem.since_ms),
+                tries: problem.tries,
+            })
+        });
+        let total = self.replicas.values().map(|(_, replica)| replica.ledger.len()).sum();
+        ProblemsReport { problems: all.take(ENTRIES_MAX).collect(), total }
+    }
+}
+
+fn age(now: Now, stamp: Option<Stamp>) -> Option<u64> {
+    stamp.map(|stamp| now.ms.saturating_sub(stamp.since_ms))
+}
+
+fn reason(halted: bool, errno: i32) -> String {
+    match (halted, errno) {
+        (true, _) => "held back by the brake on removals: agree with `osync resume`".to_owned(),
+        (_, 0) => "not possible here".to_owned(),
+        (_, errno) => std::io::Error::from_raw_os_error(errno).to_string(),
+    }
+}
+
+impl Replica {
+    /// The queue report of this sink, without its name.
+    fn queue_report(&self, now: Now) -> SinkQueue {
+        let [live, backlog] = self.lanes(now);
+        SinkQueue {
+            sink: String::new(),
+            live,
+            backlog,
+            lag_ms: age(now, self.oldest()),
+            dirs_done: self.walks().map(|walk| walk.dirs_done).sum(),
+            dirs_pending: self.walks().map(|walk| walk.dirs_pending() as u64).sum(),
+            rescans_owed: self.walks().map(|walk| walk.owed() as u64).sum(),
+            hottest: self.hottest(now),
+            never_settling: self.never_settling(),
+        }
+    }
+
+    /// The transfer report of this sink, without its name.
+    fn transfer_report(&self, now: Now) -> SinkTransfer {
+        let link = self.link.as_ref();
+        SinkTransfer {
+            sink: String::new(),
+            sent_entries: self.sent_meter.entries,
+            sent_bytes: self.sent_meter.bytes,
+            applied_entries: self.applied_meter.entries,
+            applied_bytes: self.applied_meter.bytes,
+            rate_10s: self.applied_meter.rate(now.ms, 10),
+            rate_5min: self.applied_meter.rate(now.ms, 300),
+            retries: self.retries,
+            read_while_open: self.read_while_open,
+            in_flight_messages: self.in_flight_messages(),
+            streams: self.stream_paths(),
+            epoch: link.map(|link| format!("{:016x}", link.epoch)),
+            sent_mark: link.map_or(0, |link| link.sent),
+            applied_mark: link.map_or(0, |link| link.applied),
+            durable_mark: link.map_or(0, |link| link.durable),
+            sessions: self.sessions,
+        }
+    }
+}
+
+/// The paths a report names are bounded.
+#[must_use]
+pub(crate) fn few(paths: impl Iterator<Item = RelPath>) -> Vec<RelPath> {
+    paths.take(REPORT_PATHS_MAX).collect()
+}
+
+/// Paths in one list of a report.
+pub(crate) const REPORT_PATHS_MAX: usize = 20;

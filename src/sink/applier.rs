@@ -1,0 +1,271 @@
+//! The applier: puts one change into the target tree. Appliers run in parallel; the engine hands out
+//! only what may run at the same time.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Mutex;
+
+use crate::fs::{Fs, Way, open_way};
+use crate::sink::brake::Brake;
+use crate::sink::reconciler::{self, Distrust};
+use crate::tree::{Body, Entry, Kind, Metadata, Name, RelPath, State, Time};
+use crate::wire::message::{Change, Outcome, Refusal};
+
+/// Stages of large files held at once; a source keeps far fewer streams.
+pub const STREAMS_MAX: usize = 64;
+
+/// What all appliers share.
+#[derive(Debug)]
+pub struct Applier<F: Fs> {
+    fs: F,
+    streams: Mutex<HashMap<u64, Stage<F::File>>>,
+    /// The brake on removals.
+    pub brake: Brake,
+    distrust: Option<Distrust>,
+}
+
+#[derive(Debug)]
+struct Stage<H> {
+    file: H,
+    bytes: u64,
+}
+
+/// Why an entry was not done.
+type Refused = Box<Refusal>;
+
+fn refused(operation: &str, error: &io::Error) -> Refused {
+    Box::new(match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => Refusal::Full,
+        Some(libc::ESTALE) => Refusal::Mismatch,
+        errno => Refusal::Problem { operation: operation.to_owned(), errno: errno.unwrap_or(0) },
+    })
+}
+
+fn step<T>(operation: &str, result: io::Result<T>) -> Result<T, Refused> {
+    result.map_err(|error| refused(operation, &error))
+}
+
+fn is(error: &io::Error, errno: i32) -> bool {
+    error.raw_os_error() == Some(errno)
+}
+
+impl<F: Fs> Applier<F> {
+    /// An applier for this tree. Files that a power cut may have emptied are distrusted.
+    pub fn new(fs: F, brake: Brake, distrust: Option<Distrust>) -> Self {
+        Self { fs, streams: Mutex::new(HashMap::new()), brake, distrust }
+    }
+
+    /// The file system.
+    pub fn fs(&self) -> &F {
+        &self.fs
+    }
+
+    /// Frees the stages of all streams.
+    pub fn free_stages(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Stage<F::File>>> {
+        // A panic elsewhere ends the process; the map itself is never left half changed.
+        self.streams.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Applies one change.
+    pub fn apply(&self, change: Change) -> Outcome {
+        match change {
+            Change::Entries { dir, entries } => self.entries(&dir, entries),
+            Change::DirMeta { dir, meta } => single(self.dir_meta(&dir, &meta)),
+            Change::Rename { from, to, kind, size, mtime } => {
+                single(self.rename(&from, &to, kind, size, mtime))
+            }
+            Change::Listing { dir, range, page } => Outcome {
+                answer: Some(reconciler::compare(&self.fs, &dir, &range, &page, self.distrust)),
+                ..Outcome::default()
+            },
+            Change::Chunk { stream, offset, data } => single(self.chunk(stream, offset, &data)),
+            Change::Publish { stream, path, meta } => single(self.publish(stream, &path, &meta)),
+            Change::Abandon { stream } => {
+                self.lock().remove(&stream);
+                Outcome::default()
+            }
+        }
+    }
+
+    fn open(&self, path: &RelPath) -> Result<F::Dir, Refused> {
+        match open_way(&self.fs, path) {
+            Way::Open(dir) => Ok(dir),
+            Way::Broken(_) => Err(Box::new(Refusal::ParentMissing)),
+            Way::Failed(_, error) => Err(refused("open directory", &error)),
+        }
+    }
+
+    // ---- entries -----------------------------------------------------------------------------------
+
+    fn entries(&self, dir_path: &RelPath, entries: Vec<Entry>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let dir = match self.open(dir_path) {
+            Ok(dir) => dir,
+            Err(why) => {
+                // A missing directory is never made (rule 9); what is to be absent in it already is.
+                let all = entries.iter().enumerate();
+                let left = all.filter(|(_, e)| *why != Refusal::ParentMissing || e.state != State::Absent);
+                outcome.refused = left.map(|(at, _)| (at as u32, (*why).clone())).collect();
+                return outcome;
+            }
+        };
+        for (at, entry) in entries.into_iter().enumerate() {
+            match self.entry(&dir, &entry.name, entry.state) {
+                Ok(true) => outcome.made.push(at as u32),
+                Ok(false) => {}
+                Err(why) => outcome.refused.push((at as u32, *why)),
+            }
+        }
+        outcome
+    }
+
+    /// Brings one name to its state. True if a directory had to be made.
+    fn entry(&self, dir: &F::Dir, name: &Name, state: State) -> Result<bool, Refused> {
+        match state {
+            State::Absent => self.remove(dir, name).map(|()| false),
+            State::Present(meta, body) => match body {
+                Body::Content(content) => {
+                    let stage = step("create", self.fs.stage())?;
+                    step("write", self.fs.write_at(&stage, 0, &content))?;
+                    self.place(dir, name, stage, &meta).map(|()| false)
+                }
+                Body::Unchanged => {
+                    let set = self.fs.set_file_meta(dir, name, &meta);
+                    match set {
+                        // Another name may share the file, or it is not the file that was meant: the
+                        // whole state comes instead (rule 29).
+                        Err(error)
+                            if [libc::EMLINK, libc::ENOENT, libc::EISDIR].iter().any(|&e| is(&error, e)) =>
+                        {
+                            Err(Box::new(Refusal::Mismatch))
+                        }
+                        set => step("set metadata", set).map(|()| false),
+                    }
+                }
+                Body::Target(target) => self.place_special(dir, name, &meta, &target).map(|()| false),
+                Body::Empty if meta.kind == Kind::Dir => self.directory(dir, name, &meta),
+                Body::Empty => self.place_special(dir, name, &meta, &[]).map(|()| false),
+            },
+        }
+    }
+
+    fn place(&self, dir: &F::Dir, name: &Name, stage: F::File, meta: &Metadata) -> Result<(), Refused> {
+        match self.fs.stat(dir, name) {
+            Ok(stat) if stat.kind == Kind::Dir => self.remove(dir, name)?,
+            _ => {}
+        }
+        step("publish", self.fs.publish(stage, dir, name, meta))
+    }
+
+    fn place_special(&self, dir: &F::Dir, name: &Name, meta: &Metadata, target: &[u8]) -> Result<(), Refused> {
+        match self.fs.publish_special(dir, name, meta, target) {
+            Err(error) if is(&error, libc::EISDIR) => {
+                self.remove(dir, name)?;
+                step("publish", self.fs.publish_special(dir, name, meta, target))
+            }
+            placed => step("publish", placed),
+        }
+    }
+
+    fn directory(&self, dir: &F::Dir, name: &Name, meta: &Metadata) -> Result<bool, Refused> {
+        match self.fs.open_dir(dir, name) {
+            Ok(opened) => return step("set metadata", self.fs.set_dir_meta(&opened, meta)).map(|()| false),
+            Err(error) if is(&error, libc::ENOTDIR) => {
+                step("remove", self.fs.remove_file(dir, name))?;
+            }
+            Err(error) if is(&error, libc::ENOENT) => {}
+            Err(error) => return Err(refused("open directory", &error)),
+        }
+        step("make directory", self.fs.make_dir(dir, name, meta)).map(|()| true)
+    }
+
+    fn remove(&self, dir: &F::Dir, name: &Name) -> Result<(), Refused> {
+        let stat = match self.fs.stat(dir, name) {
+            Ok(stat) => stat,
+            Err(error) if is(&error, libc::ENOENT) => return Ok(()),
+            Err(error) => return Err(refused("stat", &error)),
+        };
+        if stat.kind != Kind::Dir {
+            self.brake.admit(1)?;
+            return step("remove", self.fs.remove_file(dir, name));
+        }
+        let most = self.brake.room();
+        let count = step("count", reconciler::count(&self.fs, dir, name, most))?;
+        self.brake.admit(count)?;
+        step("remove", self.fs.remove_tree(dir, name))
+    }
+
+    fn dir_meta(&self, path: &RelPath, meta: &Metadata) -> Result<(), Refused> {
+        let dir = self.open(path)?;
+        step("set metadata", self.fs.set_dir_meta(&dir, meta))
+    }
+
+    // ---- renames -----------------------------------------------------------------------------------
+
+    fn rename(&self, from: &RelPath, to: &RelPath, kind: Kind, size: u64, mtime: Time) -> Result<(), Refused> {
+        let mismatch = || Box::new(Refusal::Mismatch);
+        let ((from_dir, from_name), (to_dir, to_name)) =
+            (from.split().ok_or_else(mismatch)?, to.split().ok_or_else(mismatch)?);
+        let old = self.open(&from_dir)?;
+        let new = self.open(&to_dir)?;
+        let stat = self.fs.stat(&old, &from_name).map_err(|_| mismatch())?;
+        let same = stat.kind == kind && (kind == Kind::Dir || (stat.size == size && stat.mtime == mtime));
+        if !same {
+            return Err(mismatch());
+        }
+        if let Ok(there) = self.fs.stat(&new, &to_name) {
+            // rename(2) puts a directory over an empty directory only, and a file over no directory.
+            let fits = (kind == Kind::Dir) == (there.kind == Kind::Dir);
+            if there.same_inode(&stat) {
+                return Err(mismatch());
+            }
+            if !fits || kind == Kind::Dir {
+                self.remove(&new, &to_name)?;
+            }
+        }
+        step("rename", self.fs.rename(&old, &from_name, &new, &to_name))
+    }
+
+    // ---- streams -----------------------------------------------------------------------------------
+
+    fn chunk(&self, stream: u64, offset: u64, data: &[u8]) -> Result<(), Refused> {
+        // Chunks of one stream come one at a time, so its stage can leave the map while it is written.
+        let held = self.lock().remove(&stream);
+        let mut stage = match held {
+            Some(stage) => stage,
+            None if self.lock().len() >= STREAMS_MAX => {
+                return Err(Box::new(Refusal::Problem { operation: "stage".to_owned(), errno: libc::EMFILE }));
+            }
+            None => Stage { file: step("create", self.fs.stage())?, bytes: 0 },
+        };
+        if stage.bytes != offset {
+            return Err(Box::new(Refusal::Mismatch));
+        }
+        step("write", self.fs.write_at(&stage.file, offset, data))?;
+        stage.bytes += data.len() as u64;
+        self.lock().insert(stream, stage);
+        Ok(())
+    }
+
+    fn publish(&self, stream: u64, path: &RelPath, meta: &Metadata) -> Result<(), Refused> {
+        // A stage that could not be written was freed, and its stream is refused here.
+        let stage = self.lock().remove(&stream).ok_or_else(|| Box::new(Refusal::Full))?;
+        let (dir, name) = path.split().ok_or_else(|| Box::new(Refusal::Mismatch))?;
+        if stage.bytes != meta.size {
+            return Err(Box::new(Refusal::Mismatch));
+        }
+        let dir = self.open(&dir)?;
+        self.place(&dir, &name, stage.file, meta)
+    }
+}
+
+fn single(result: Result<(), Refused>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::default(),
+        Err(why) => Outcome { refused: vec![(0, *why)], ..Outcome::default() },
+    }
+}
