@@ -58,12 +58,20 @@ fn malformed(what: impl Into<String>) -> WireError {
 
 /// Fails with what is wrong unless the rule holds.
 fn require(holds: bool, otherwise: &'static str) -> Result<(), WireError> {
-    if holds { Ok(()) } else { Err(malformed(otherwise)) }
+    if holds {
+        Ok(())
+    } else {
+        Err(malformed(otherwise))
+    }
 }
 
 /// Fails with the limit's name if there is more of it than allowed.
 fn within(amount: usize, max: usize, what: &'static str) -> Result<(), WireError> {
-    if amount <= max { Ok(()) } else { Err(WireError::Limit(what)) }
+    if amount <= max {
+        Ok(())
+    } else {
+        Err(WireError::Limit(what))
+    }
 }
 
 /// The first frame and, where the message can have one, the second; sizes are checked.

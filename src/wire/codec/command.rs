@@ -33,7 +33,14 @@ pub fn decode_command(frames: &[Bytes]) -> Result<Command, WireError> {
 
 fn describe(error: &rmp_serde::decode::Error) -> WireError {
     let plain = |c: char| if c.is_control() { '?' } else { c };
-    malformed(error.to_string().chars().take(DESCRIPTION_CHARS_MAX).map(plain).collect::<String>())
+    malformed(
+        error
+            .to_string()
+            .chars()
+            .take(DESCRIPTION_CHARS_MAX)
+            .map(plain)
+            .collect::<String>(),
+    )
 }
 
 /// What the types alone do not say.
@@ -41,12 +48,18 @@ fn check(message: &Command) -> Result<(), WireError> {
     match message {
         Command::RegistrationRequest(request) => check_registration(request),
         Command::RegistrationRequestAcknowledgement {
-            epoch, source_id, payload_bytes_max, ..
+            epoch,
+            source_id,
+            payload_bytes_max,
+            ..
         } => {
             check_epoch(*epoch)?;
             check_id(source_id)?;
             let content = 1..=PAYLOAD_BYTES_MAX as u64;
-            require(content.contains(payload_bytes_max), "payload_bytes_max is out of range")
+            require(
+                content.contains(payload_bytes_max),
+                "payload_bytes_max is out of range",
+            )
         }
         Command::RegistrationSuccess { epoch, .. }
         | Command::RegistrationSuccessAcknowledgement { epoch }
@@ -55,9 +68,10 @@ fn check(message: &Command) -> Result<(), WireError> {
         | Command::ServiceTermination { epoch }
         | Command::ServiceTerminationAcknowledgement { epoch }
         | Command::ReleaseBrake { epoch } => check_epoch(*epoch),
-        Command::Request { request: Request::Enqueue { paths }, .. } => {
-            within(paths.len(), ENTRIES_MAX, "number of paths")
-        }
+        Command::Request {
+            request: Request::Enqueue { paths },
+            ..
+        } => within(paths.len(), ENTRIES_MAX, "number of paths"),
         Command::Request { .. }
         | Command::Reply { .. }
         | Command::Ping { .. }
@@ -67,13 +81,26 @@ fn check(message: &Command) -> Result<(), WireError> {
 }
 
 fn check_registration(request: &RegistrationRequest) -> Result<(), WireError> {
-    let RegistrationRequest { sink_id, nonces, capabilities, resume, .. } = request;
+    let RegistrationRequest {
+        sink_id,
+        nonces,
+        capabilities,
+        resume,
+        ..
+    } = request;
     check_id(sink_id)?;
     within(nonces.len(), CONNECTIONS_MAX, "number of nonces")?;
     require(!nonces.is_empty(), "no nonce")?;
-    let repeated = nonces.iter().enumerate().any(|(at, nonce)| nonces[..at].contains(nonce));
+    let repeated = nonces
+        .iter()
+        .enumerate()
+        .any(|(at, nonce)| nonces[..at].contains(nonce));
     require(!repeated, "a nonce is named twice")?;
-    within(capabilities.len(), CAPABILITIES_MAX, "number of capabilities")?;
+    within(
+        capabilities.len(),
+        CAPABILITIES_MAX,
+        "number of capabilities",
+    )?;
     for capability in capabilities {
         within(capability.len(), ID_BYTES_MAX, "length of a capability")?;
     }
@@ -81,12 +108,23 @@ fn check_registration(request: &RegistrationRequest) -> Result<(), WireError> {
 }
 
 fn check_resume(resume: &ResumePoint) -> Result<(), WireError> {
-    let ResumePoint { source_id, epoch, durable, exceptions, .. } = resume;
+    let ResumePoint {
+        source_id,
+        epoch,
+        durable,
+        exceptions,
+        ..
+    } = resume;
     check_id(source_id)?;
     check_epoch(*epoch)?;
     within(exceptions.len(), EXCEPTIONS_MAX, "number of exceptions")?;
-    require(exceptions.is_sorted_by(|a, b| a < b), "the exceptions are not sorted")?;
-    let named = exceptions.iter().all(|number| (1..=*durable).contains(number));
+    require(
+        exceptions.is_sorted_by(|a, b| a < b),
+        "the exceptions are not sorted",
+    )?;
+    let named = exceptions
+        .iter()
+        .all(|number| (1..=*durable).contains(number));
     require(named, "an exception is not among the durable numbers")
 }
 

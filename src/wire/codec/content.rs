@@ -41,6 +41,9 @@ impl Content {
 
     /// Refuses content that belongs to nothing.
     pub(super) fn end(self) -> Result<(), WireError> {
-        require(self.0.is_empty(), "the content is longer than the header says")
+        require(
+            self.0.is_empty(),
+            "the content is longer than the header says",
+        )
     }
 }

@@ -99,7 +99,9 @@ impl<'a> Reader<'a> {
     pub(super) fn array(&mut self, len: usize, what: &'static str) -> Result<(), WireError> {
         let found = self.list(HEADER_BYTES_MAX, what)?;
         if found != len {
-            return Err(malformed(format!("{what}: {found} values instead of {len}")));
+            return Err(malformed(format!(
+                "{what}: {found} values instead of {len}"
+            )));
         }
         Ok(())
     }
@@ -145,8 +147,10 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, len: u32, max: usize, what: &'static str) -> Result<&'a [u8], WireError> {
         within(len as usize, max, what)?;
-        let (taken, rest) =
-            self.rest().split_at_checked(len as usize).ok_or_else(|| wrong(what))?;
+        let (taken, rest) = self
+            .rest()
+            .split_at_checked(len as usize)
+            .ok_or_else(|| wrong(what))?;
         self.0 = decode::Bytes::new(rest);
         Ok(taken)
     }

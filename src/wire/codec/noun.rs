@@ -56,8 +56,14 @@ pub(super) fn write_time(w: &mut Writer, time: Time) {
 }
 
 pub(super) fn read_time(r: &mut Reader<'_>) -> Result<Time, WireError> {
-    let time = Time { secs: r.i64("seconds")?, nanos: r.u32("nanoseconds")? };
-    require(time.nanos < 1_000_000_000, "nanoseconds are a second or more")?;
+    let time = Time {
+        secs: r.i64("seconds")?,
+        nanos: r.u32("nanoseconds")?,
+    };
+    require(
+        time.nanos < 1_000_000_000,
+        "nanoseconds are a second or more",
+    )?;
     Ok(time)
 }
 
@@ -117,7 +123,10 @@ fn read_xattrs(r: &mut Reader<'_>) -> Result<Xattrs, WireError> {
     for _ in 0..len / 2 {
         let name = r.bin(XATTR_NAME_BYTES_MAX, "name of an extended attribute")?;
         let value = r.bin(XATTRS_BYTES_MAX, "length of an extended attribute")?;
-        require(!name.is_empty() && !name.contains(&0), "an extended attribute's name is invalid")?;
+        require(
+            !name.is_empty() && !name.contains(&0),
+            "an extended attribute's name is invalid",
+        )?;
         let ascends = xattrs.last().is_none_or(|(last, _)| last.as_slice() < name);
         require(ascends, "extended attributes are not sorted by name")?;
         bytes += name.len() + value.len();
@@ -182,12 +191,18 @@ fn read_entry(r: &mut Reader<'_>, content: &mut Content) -> Result<Entry, WireEr
     require(parts == 1 || parts == 3, "an entry has one part or three")?;
     let name = read_name(r)?;
     if parts == 1 {
-        return Ok(Entry { name, state: State::Absent });
+        return Ok(Entry {
+            name,
+            state: State::Absent,
+        });
     }
     let code = r.code("kind of body")?;
     let meta = read_metadata(r)?;
     let body = read_body(code, &meta, content)?;
-    Ok(Entry { name, state: State::Present(meta, body) })
+    Ok(Entry {
+        name,
+        state: State::Present(meta, body),
+    })
 }
 
 fn read_body(code: u8, meta: &Metadata, content: &mut Content) -> Result<Body, WireError> {
@@ -217,8 +232,16 @@ pub(super) fn write_range(w: &mut Writer, range: &NameRange) {
 }
 
 pub(super) fn read_range(r: &mut Reader<'_>) -> Result<NameRange, WireError> {
-    let after = if r.skip_nil() { None } else { Some(read_name(r)?) };
-    let upto = if r.skip_nil() { None } else { Some(read_name(r)?) };
+    let after = if r.skip_nil() {
+        None
+    } else {
+        Some(read_name(r)?)
+    };
+    let upto = if r.skip_nil() {
+        None
+    } else {
+        Some(read_name(r)?)
+    };
     if let (Some(after), Some(upto)) = (&after, &upto) {
         require(after < upto, "the range of names is empty")?;
     }
@@ -226,14 +249,15 @@ pub(super) fn read_range(r: &mut Reader<'_>) -> Result<NameRange, WireError> {
 }
 
 pub(super) fn write_page(w: &mut Writer, page: &Page) {
-    w.array(3 - usize::from(matches!(page, Page::Entries(_))));
     match page {
         Page::Digest(digest, entries) => {
+            w.array(3);
             w.uint(PAGE_DIGEST);
             w.bin(digest.as_bytes());
             w.uint(*entries);
         }
         Page::Entries(entries) => {
+            w.array(2);
             w.uint(PAGE_ENTRIES);
             w.array(entries.len());
             for entry in entries {
@@ -248,8 +272,13 @@ pub(super) fn read_page(r: &mut Reader<'_>, range: &NameRange) -> Result<Page, W
     match (r.code("kind of page")?, parts) {
         (PAGE_DIGEST, 3) => {
             let digest = r.bin(16, "length of a digest")?;
-            let digest = digest.try_into().map_err(|_| malformed("a digest has 16 bytes"))?;
-            Ok(Page::Digest(Digest::from_bytes(digest), r.u32("number of entries")?))
+            let digest = digest
+                .try_into()
+                .map_err(|_| malformed("a digest has 16 bytes"))?;
+            Ok(Page::Digest(
+                Digest::from_bytes(digest),
+                r.u32("number of entries")?,
+            ))
         }
         (PAGE_ENTRIES, 2) => Ok(Page::Entries(read_list_entries(r, range)?)),
         _ => Err(malformed("no such kind of page")),
@@ -275,7 +304,10 @@ fn read_list_entries(r: &mut Reader<'_>, range: &NameRange) -> Result<Vec<ListEn
     for _ in 0..len {
         let entry = read_list_entry(r)?;
         check_order(entries.last().map(|last| &last.name), &entry.name)?;
-        require(range.contains(entry.name.as_bytes()), "a name lies outside the page's range")?;
+        require(
+            range.contains(entry.name.as_bytes()),
+            "a name lies outside the page's range",
+        )?;
         entries.push(entry);
     }
     Ok(entries)

@@ -45,7 +45,12 @@ pub fn encode_to_sink(message: &ToSink) -> Frames {
             w.uint(*token);
             vec![w.finish()]
         }
-        ToSink::Change { epoch, number, lane, change } => {
+        ToSink::Change {
+            epoch,
+            number,
+            lane,
+            change,
+        } => {
             w.array(5);
             w.uint(CHANGE);
             w.uint(*epoch);
@@ -63,10 +68,18 @@ pub fn encode_to_sink(message: &ToSink) -> Frames {
 /// A guess that spares growing the header over and over; the names are short in most directories.
 fn typical_header_bytes(message: &ToSink) -> usize {
     let entries = match message {
-        ToSink::Change { change: Change::Entries { entries, .. }, .. } => entries.len(),
-        ToSink::Change { change: Change::Listing { page: Page::Entries(entries), .. }, .. } => {
-            entries.len()
-        }
+        ToSink::Change {
+            change: Change::Entries { entries, .. },
+            ..
+        } => entries.len(),
+        ToSink::Change {
+            change:
+                Change::Listing {
+                    page: Page::Entries(entries),
+                    ..
+                },
+            ..
+        } => entries.len(),
         _ => 0,
     };
     128 + entries * ENTRY_BYTES_TYPICAL
@@ -86,7 +99,13 @@ fn write_change<'a>(w: &mut Writer, change: &'a Change) -> Vec<&'a Bytes> {
             w.bin(dir.as_bytes());
             write_metadata(w, meta);
         }
-        Change::Rename { from, to, kind, size, mtime } => {
+        Change::Rename {
+            from,
+            to,
+            kind,
+            size,
+            mtime,
+        } => {
             w.array(7);
             w.uint(RENAME);
             w.bin(from.as_bytes());
@@ -102,7 +121,11 @@ fn write_change<'a>(w: &mut Writer, change: &'a Change) -> Vec<&'a Bytes> {
             write_range(w, range);
             write_page(w, page);
         }
-        Change::Chunk { stream, offset, data } => {
+        Change::Chunk {
+            stream,
+            offset,
+            data,
+        } => {
             w.array(4);
             w.uint(CHUNK);
             w.uint(*stream);
@@ -136,15 +159,24 @@ pub fn decode_to_sink(frames: &[Bytes]) -> Result<ToSink, WireError> {
     let mut content = Content::new(payload);
     let parts = r.list(5, "parts of a message")?;
     let message = match (r.code("type of message")?, parts) {
-        (SYNCHRONISATION, 2) => ToSink::Synchronisation { nonce: r.uint("nonce")? },
-        (PING, 2) => ToSink::Ping { token: r.uint("token")? },
+        (SYNCHRONISATION, 2) => ToSink::Synchronisation {
+            nonce: r.uint("nonce")?,
+        },
+        (PING, 2) => ToSink::Ping {
+            token: r.uint("token")?,
+        },
         (CHANGE, 5) => {
             let (epoch, number) = (r.uint("epoch")?, r.uint("number")?);
             require(epoch != 0, "the epoch is 0")?;
             require(number != 0, "the number is 0")?;
             let lane = read_lane(&mut r)?;
             let change = read_change(&mut r, &mut content)?;
-            ToSink::Change { epoch, number, lane, change }
+            ToSink::Change {
+                epoch,
+                number,
+                lane,
+                change,
+            }
         }
         _ => return Err(malformed("no such message to a sink")),
     };
@@ -164,12 +196,16 @@ fn read_lane(r: &mut Reader<'_>) -> Result<Lane, WireError> {
 fn read_change(r: &mut Reader<'_>, content: &mut Content) -> Result<Change, WireError> {
     let parts = r.list(7, "parts of a change")?;
     match (r.code("type of change")?, parts) {
-        (ENTRIES, 3) => {
-            Ok(Change::Entries { dir: read_path(r)?, entries: read_entries(r, content)? })
-        }
+        (ENTRIES, 3) => Ok(Change::Entries {
+            dir: read_path(r)?,
+            entries: read_entries(r, content)?,
+        }),
         (DIR_META, 3) => {
             let (dir, meta) = (read_path(r)?, read_metadata(r)?);
-            require(meta.kind == Kind::Dir, "metadata of a directory is of another kind")?;
+            require(
+                meta.kind == Kind::Dir,
+                "metadata of a directory is of another kind",
+            )?;
             Ok(Change::DirMeta { dir, meta })
         }
         (RENAME, 7) => read_rename(r),
@@ -185,7 +221,9 @@ fn read_change(r: &mut Reader<'_>, content: &mut Content) -> Result<Change, Wire
             require(meta.kind == Kind::File, "what is published is no file")?;
             Ok(Change::Publish { stream, path, meta })
         }
-        (ABANDON, 2) => Ok(Change::Abandon { stream: r.uint("stream")? }),
+        (ABANDON, 2) => Ok(Change::Abandon {
+            stream: r.uint("stream")?,
+        }),
         _ => Err(malformed("no such change")),
     }
 }
@@ -194,11 +232,24 @@ fn read_rename(r: &mut Reader<'_>) -> Result<Change, WireError> {
     let (from, to): (RelPath, RelPath) = (read_path_below_root(r)?, read_path_below_root(r)?);
     require(from != to, "a rename to the same name")?;
     let (kind, size, mtime) = (read_kind(r)?, r.uint("size")?, read_time(r)?);
-    Ok(Change::Rename { from, to, kind, size, mtime })
+    Ok(Change::Rename {
+        from,
+        to,
+        kind,
+        size,
+        mtime,
+    })
 }
 
 fn read_chunk(r: &mut Reader<'_>, content: &mut Content) -> Result<Change, WireError> {
     let (stream, offset, len) = (r.uint("stream")?, r.uint("offset")?, r.uint("length")?);
-    require(offset.checked_add(len).is_some(), "a chunk ends beyond the longest file")?;
-    Ok(Change::Chunk { stream, offset, data: content.take(len)? })
+    require(
+        offset.checked_add(len).is_some(),
+        "a chunk ends beyond the longest file",
+    )?;
+    Ok(Change::Chunk {
+        stream,
+        offset,
+        data: content.take(len)?,
+    })
 }

@@ -42,7 +42,13 @@ pub fn encode_to_source(message: &ToSource) -> Frames {
             w.uint(PONG);
             w.uint(*token);
         }
-        ToSource::Acknowledgement { epoch, outcomes, applied, durable, credit } => {
+        ToSource::Acknowledgement {
+            epoch,
+            outcomes,
+            applied,
+            durable,
+            credit,
+        } => {
             w.array(7);
             w.uint(ACKNOWLEDGEMENT);
             w.uint(*epoch);
@@ -98,7 +104,12 @@ fn write_refusal(w: &mut Writer, place: u32, refusal: &Refusal) {
 
 fn write_answer(w: &mut Writer, answer: &Answer) {
     let code = match answer {
-        Answer::Names { lacks, differs, excess, more } => {
+        Answer::Names {
+            lacks,
+            differs,
+            excess,
+            more,
+        } => {
             w.array(5);
             w.uint(NAMES);
             for names in [lacks, differs, excess] {
@@ -136,8 +147,12 @@ pub fn decode_to_source(frames: &[Bytes]) -> Result<ToSource, WireError> {
     let mut r = Reader::new(single(frames)?);
     let parts = r.list(7, "parts of a message")?;
     let message = match (r.code("type of message")?, parts) {
-        (ANNOUNCE, 2) => ToSource::Announce { nonce: r.uint("nonce")? },
-        (PONG, 2) => ToSource::Pong { token: r.uint("token")? },
+        (ANNOUNCE, 2) => ToSource::Announce {
+            nonce: r.uint("nonce")?,
+        },
+        (PONG, 2) => ToSource::Pong {
+            token: r.uint("token")?,
+        },
         (ACKNOWLEDGEMENT, 7) => read_acknowledgement(&mut r)?,
         _ => return Err(malformed("no such message to the source")),
     };
@@ -150,10 +165,21 @@ fn read_acknowledgement(r: &mut Reader<'_>) -> Result<ToSource, WireError> {
     require(epoch != 0, "the epoch is 0")?;
     let (applied, durable) = (r.uint("applied mark")?, r.uint("durable mark")?);
     require(durable <= applied, "more is durable than applied")?;
-    let credit = Credit { bytes: r.uint("credit")?, messages: r.uint("credit")? };
+    let credit = Credit {
+        bytes: r.uint("credit")?,
+        messages: r.uint("credit")?,
+    };
     let len = r.list(OUTCOMES_MAX, "number of outcomes")?;
-    let outcomes = (0..len).map(|_| read_outcome(r)).collect::<Result<_, _>>()?;
-    Ok(ToSource::Acknowledgement { epoch, outcomes, applied, durable, credit })
+    let outcomes = (0..len)
+        .map(|_| read_outcome(r))
+        .collect::<Result<_, _>>()?;
+    Ok(ToSource::Acknowledgement {
+        epoch,
+        outcomes,
+        applied,
+        durable,
+        credit,
+    })
 }
 
 fn read_outcome(r: &mut Reader<'_>) -> Result<(u64, Outcome), WireError> {
@@ -161,17 +187,33 @@ fn read_outcome(r: &mut Reader<'_>) -> Result<(u64, Outcome), WireError> {
     let number = r.uint("number")?;
     require(number != 0, "the number is 0")?;
     let refused = r.list(ENTRIES_MAX, "number of refusals")?;
-    let refused = (0..refused).map(|_| read_refusal(r)).collect::<Result<_, _>>()?;
+    let refused = (0..refused)
+        .map(|_| read_refusal(r))
+        .collect::<Result<_, _>>()?;
     let made = r.list(ENTRIES_MAX, "number of made directories")?;
     let made = (0..made).map(|_| read_place(r)).collect::<Result<_, _>>()?;
-    let answer = if r.skip_nil() { None } else { Some(read_answer(r)?) };
-    Ok((number, Outcome { refused, made, answer }))
+    let answer = if r.skip_nil() {
+        None
+    } else {
+        Some(read_answer(r)?)
+    };
+    Ok((
+        number,
+        Outcome {
+            refused,
+            made,
+            answer,
+        },
+    ))
 }
 
 /// Which entry of its message an outcome is about.
 fn read_place(r: &mut Reader<'_>) -> Result<u32, WireError> {
     let place = r.u32("place of an entry")?;
-    require((place as usize) < ENTRIES_MAX, "no message has an entry in that place")?;
+    require(
+        (place as usize) < ENTRIES_MAX,
+        "no message has an entry in that place",
+    )?;
     Ok(place)
 }
 
@@ -214,7 +256,10 @@ fn read_names(r: &mut Reader<'_>) -> Result<Vec<Name>, WireError> {
     let mut names: Vec<Name> = Vec::with_capacity(len);
     for _ in 0..len {
         let name = read_name(r)?;
-        require(names.last().is_none_or(|last| *last < name), "names are not sorted")?;
+        require(
+            names.last().is_none_or(|last| *last < name),
+            "names are not sorted",
+        )?;
         names.push(name);
     }
     Ok(names)

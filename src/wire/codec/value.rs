@@ -20,7 +20,10 @@ pub(super) const VALUE_BYTES_MAX: usize = PATH_BYTES_MAX;
 
 /// Refuses everything that is not exactly one map within the limits, with text as keys.
 pub(super) fn check_map(message: &[u8]) -> Result<(), WireError> {
-    let mut walk = Walk { rest: message, values: 0 };
+    let mut walk = Walk {
+        rest: message,
+        values: 0,
+    };
     match walk.next()? {
         Shape::Map(pairs) => walk.map(pairs, 0)?,
         _ => return Err(malformed("a control message is a map")),
@@ -98,7 +101,10 @@ impl<'a> Walk<'a> {
 
     /// A length of this many bytes, the highest first.
     fn length(&mut self, width: usize) -> Result<usize, WireError> {
-        Ok(self.take(width)?.iter().fold(0, |length, &byte| length << 8 | usize::from(byte)))
+        Ok(self
+            .take(width)?
+            .iter()
+            .fold(0, |length, &byte| length << 8 | usize::from(byte)))
     }
 
     fn skip(&mut self, bytes: usize) -> Result<(), WireError> {
@@ -107,8 +113,10 @@ impl<'a> Walk<'a> {
     }
 
     fn take(&mut self, bytes: usize) -> Result<&'a [u8], WireError> {
-        let (taken, rest) =
-            self.rest.split_at_checked(bytes).ok_or_else(|| malformed("the message is cut short"))?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(bytes)
+            .ok_or_else(|| malformed("the message is cut short"))?;
         self.rest = rest;
         Ok(taken)
     }
