@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arbitrary;
+mod control_limits;
 mod forms;
 mod golden;
 mod limits;

@@ -88,3 +88,13 @@ fn golden_files_have_samples() {
         assert!(known, "{} belongs to no sample", file.path().display());
     }
 }
+
+#[test]
+fn the_specification_names_every_golden_file() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/proto/PROTOCOL.md");
+    let specification = fs::read_to_string(path).unwrap();
+    let words: BTreeSet<_> = specification.split([' ', ',', '|', '\n']).collect();
+    for (name, _) in samples() {
+        assert!(words.contains(name), "{name} is not in proto/PROTOCOL.md");
+    }
+}
