@@ -9,12 +9,15 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::{Finished, Process};
+use crate::wait::wait_until;
 
 /// The program under test.
 pub const OSYNC: &str = env!("CARGO_BIN_EXE_osync");
 
 /// Seconds of churn that end when the test says so, not by themselves.
 pub const LONG_SECONDS: u32 = 600;
+/// Longest time from the start of a script to its first action.
+const STARTUP_LIMIT: Duration = Duration::from_secs(30);
 /// Longest time for filling a tree.
 const POPULATE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -110,7 +113,7 @@ impl Fixture {
         Process::start_with_input(&name, &self.logs(), command, input).wait(Duration::from_secs(60))
     }
 
-    /// Starts to change the source for `seconds`.
+    /// Changes the source for `seconds` from now on.
     pub fn churn(&self, seconds: u32, seed: u32) -> Churn {
         let mut run = script("churn");
         run.arg("run").arg(self.source());
@@ -120,7 +123,11 @@ impl Fixture {
             "--seed",
             &seed.to_string(),
         ]);
-        let process = self.start("churn", &mut run);
+        let mut process = self.start("churn", &mut run);
+        wait_until("the churn to start", STARTUP_LIMIT, || {
+            process.assert_running();
+            process.stdout().starts_with("started\n")
+        });
         Churn {
             process,
             limit: Duration::from_secs(u64::from(seconds) + 60),
