@@ -1,0 +1,21 @@
+//! End to end: the real binary, real inotify, real sockets, a real sshd; rsync is the judge.
+//!
+//! Nothing here waits for a time to pass: every wait is for a condition and has a deadline, after
+//! which the logs of all processes of the test are shown.
+
+#![allow(clippy::unwrap_used)]
+
+mod endpoint;
+mod fixture;
+mod judge;
+mod process;
+mod sshd;
+mod wait;
+
+mod bad_input;
+mod kill_and_restart;
+mod main_job;
+mod operations;
+mod push;
+mod python_peer;
+mod through_ssh;

@@ -1,0 +1,171 @@
+//! A child process: its output in files, its end awaited with a deadline, killed when dropped.
+
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait::wait_for;
+
+/// How many lines of each log a failing test shows.
+const TAIL_LINES: usize = 40;
+
+/// A running (or ended) child.
+pub struct Process {
+    name: String,
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+/// How a child ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Process {
+    /// Starts `command`; its output goes to `NAME.out` and `NAME.err` in `logs`.
+    pub fn start(name: &str, logs: &Path, command: &mut Command) -> Self {
+        let stdout = logs.join(format!("{name}.out"));
+        let stderr = logs.join(format!("{name}.err"));
+        let child = command
+            .stdout(File::create_new(&stdout).unwrap())
+            .stderr(File::create_new(&stderr).unwrap())
+            .spawn()
+            .unwrap_or_else(|error| panic!("starting {name} ({command:?}): {error}"));
+        Self {
+            name: name.to_owned(),
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// The same with `input` on standard input.
+    pub fn start_with_input(name: &str, logs: &Path, command: &mut Command, input: &[u8]) -> Self {
+        let file = logs.join(format!("{name}.in"));
+        fs::write(&file, input).unwrap();
+        Self::start(
+            name,
+            logs,
+            command.stdin(Stdio::from(File::open(&file).unwrap())),
+        )
+    }
+
+    /// What it has printed so far.
+    pub fn stdout(&self) -> String {
+        read_lossy(&self.stdout)
+    }
+
+    /// What it has logged so far.
+    pub fn stderr(&self) -> String {
+        read_lossy(&self.stderr)
+    }
+
+    /// An error if it has ended.
+    pub fn check_running(&mut self) -> Result<(), String> {
+        match self.child.try_wait().unwrap() {
+            None => Ok(()),
+            Some(status) => Err(format!("{} has ended: {status}", self.name)),
+        }
+    }
+
+    /// Asserts that it has not ended.
+    pub fn assert_running(&mut self) {
+        if let Err(reason) = self.check_running() {
+            panic!("{reason}\n{}", self.tails());
+        }
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> Finished {
+        let status: ExitStatus = wait_for(&format!("{} to end", self.name), limit, || {
+            let status = self.child.try_wait().unwrap();
+            status.ok_or_else(|| "it still runs".to_owned())
+        });
+        assert_ne!(
+            status.code(),
+            Some(101),
+            "{} panicked\n{}",
+            self.name,
+            self.tails()
+        );
+        assert_ne!(
+            status.signal(),
+            Some(Signal::ABORT.as_raw()),
+            "{} aborted\n{}",
+            self.name,
+            self.tails()
+        );
+        Finished {
+            code: status.code(),
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+        }
+    }
+
+    /// Waits for its end and asserts exit code 0.
+    pub fn expect_success(&mut self, limit: Duration) -> Finished {
+        let finished = self.wait(limit);
+        assert_eq!(
+            finished.code,
+            Some(0),
+            "{} failed\n{}",
+            self.name,
+            self.tails()
+        );
+        finished
+    }
+
+    /// Ends it as `kill -9` does and waits until the kernel has done so.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::INT).unwrap();
+    }
+
+    /// The last lines of both logs.
+    fn tails(&self) -> String {
+        let (stdout, stderr) = (tail(&self.stdout()), tail(&self.stderr()));
+        format!(
+            "--- {0}, standard output:\n{stdout}\n--- {0}, standard error:\n{stderr}",
+            self.name
+        )
+    }
+}
+
+impl Drop for Process {
+    // The tests' runner shows what a failing test has printed.
+    #[allow(clippy::print_stderr)]
+    fn drop(&mut self) {
+        // Both fail only if it has ended already, which is as well.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("{}", self.tails());
+        }
+    }
+}
+
+fn read_lossy(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
