@@ -92,14 +92,14 @@ async fn meet<R: Rig>(rig: &R, listener: &mut R::Listener) -> Met<R::Connection>
 async fn packets_arrive_in_order_both_ways<R: Rig>() {
     let (mut listener, rig) = R::listen().await;
     let mut met = meet(&rig, &mut listener).await;
-    for n in 0..1000 {
+    for n in 0..400 {
         met.connection.send(met.up, number(n));
         listener.send(
             met.down,
             vec![Bytes::new(), Bytes::from(vec![7; n as usize])],
         );
     }
-    for n in 0..1000 {
+    for n in 0..400 {
         assert_eq!(packet(&mut listener).await, (met.down, number(n)));
         let (peer, frames) = packet(&mut met.connection).await;
         assert_eq!(peer, met.up);
@@ -171,11 +171,11 @@ async fn close_of_a_connection_hands_over_what_is_queued<R: Rig>() {
     let (mut listener, rig) = R::listen().await;
     let mut met = meet(&rig, &mut listener).await;
     let content = Bytes::from(vec![1; 64 * 1024]);
-    for _ in 0..1000 {
+    for _ in 0..400 {
         met.connection.send(met.up, vec![content.clone()]);
     }
     let read = async {
-        for _ in 0..1000 {
+        for _ in 0..400 {
             assert_eq!(packet(&mut listener).await.1, vec![content.clone()]);
         }
         assert_eq!(next(&mut listener).await, Incoming::Gone(met.down));
@@ -187,11 +187,11 @@ async fn close_of_a_listener_hands_over_what_is_queued<R: Rig>() {
     let (mut listener, rig) = R::listen().await;
     let mut met = meet(&rig, &mut listener).await;
     let content = Bytes::from(vec![1; 64 * 1024]);
-    for _ in 0..1000 {
+    for _ in 0..400 {
         listener.send(met.down, vec![content.clone()]);
     }
     let read = async {
-        for _ in 0..1000 {
+        for _ in 0..400 {
             assert_eq!(packet(&mut met.connection).await.1, vec![content.clone()]);
         }
         assert_eq!(next(&mut met.connection).await, Incoming::Closed);

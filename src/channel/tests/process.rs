@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid,
+};
 use tokio::time::timeout;
 
 use super::{connection, listener, next, packet, text, within};
@@ -67,6 +69,12 @@ impl Process {
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
+
+    /// Stops it, and waits until it has stopped.
+    fn stop(&self) {
+        self.signal(Signal::STOP);
+        waitpid(Some(Pid::from_child(&self.0)), WaitOptions::UNTRACED).unwrap();
+    }
 }
 
 impl Drop for Process {
@@ -119,7 +127,7 @@ async fn a_stopped_peer_beside_a_live_one() {
     live.send(up, text("hello"));
     let (live_peer, _) = packet(&mut listener).await;
 
-    process.signal(Signal::STOP);
+    process.stop();
     let content = Bytes::from(vec![1; 64 * 1024]);
     // As much as may be queued, and far more than any buffer underneath holds.
     for _ in 0..OUTGOING_PACKETS_MAX {

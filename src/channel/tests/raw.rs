@@ -11,11 +11,15 @@ fn greeting() -> Vec<u8> {
     bytes
 }
 
-/// The READY command of a socket of this type.
-fn ready(socket_type: &str) -> Vec<u8> {
-    let mut body = b"\x05READY\x0BSocket-Type".to_vec();
-    body.extend(u32::try_from(socket_type.len()).unwrap().to_be_bytes());
-    body.extend(socket_type.as_bytes());
+/// The READY command of a socket with these properties.
+fn ready(properties: &[(&str, &str)]) -> Vec<u8> {
+    let mut body = b"\x05READY".to_vec();
+    for (name, value) in properties {
+        body.push(u8::try_from(name.len()).unwrap());
+        body.extend(name.as_bytes());
+        body.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+        body.extend(value.as_bytes());
+    }
     let mut frame = vec![0x04, u8::try_from(body.len()).unwrap()];
     frame.extend(body);
     frame
@@ -26,10 +30,10 @@ pub(super) fn host_and_port(address: &str) -> &str {
     address.strip_prefix("tcp://").unwrap()
 }
 
-/// Does the handshake on a connection, as a socket of this type.
-pub(super) async fn handshake(stream: &mut TcpStream, socket_type: &str) {
+/// Does the handshake on a connection, as a socket with these properties.
+pub(super) async fn handshake(stream: &mut TcpStream, properties: &[(&str, &str)]) {
     stream.write_all(&greeting()).await.unwrap();
-    stream.write_all(&ready(socket_type)).await.unwrap();
+    stream.write_all(&ready(properties)).await.unwrap();
     let mut theirs = [0; 64];
     stream.read_exact(&mut theirs).await.unwrap();
     let mut head = [0; 2];
@@ -40,8 +44,21 @@ pub(super) async fn handshake(stream: &mut TcpStream, socket_type: &str) {
 
 /// A connection of a DEALER that has sent hello.
 pub(super) async fn dealer(address: &str) -> TcpStream {
+    greeted(address, &[("Socket-Type", "DEALER")]).await
+}
+
+/// The same, with an identity of its own choice.
+pub(super) async fn named_dealer(address: &str, identity: &str) -> TcpStream {
+    greeted(
+        address,
+        &[("Socket-Type", "DEALER"), ("Identity", identity)],
+    )
+    .await
+}
+
+async fn greeted(address: &str, properties: &[(&str, &str)]) -> TcpStream {
     let mut stream = TcpStream::connect(host_and_port(address)).await.unwrap();
-    handshake(&mut stream, "DEALER").await;
+    handshake(&mut stream, properties).await;
     stream.write_all(b"\x00\x05hello").await.unwrap();
     stream
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{Counted, HANG, connection, listener, next, number, packet, raw, silent, text, within};
 use crate::channel::zmq::{Connection, Exposure, Listener};
-use crate::channel::{Channel, ChannelError, Incoming};
+use crate::channel::{Channel, ChannelError, Incoming, OUTGOING_PACKETS_MAX};
 
 /// The peer's TCP window and the crate's are full, and the peer never reads: `disconnect` works, and
 /// what was queued for it is freed up to the window.
@@ -34,6 +34,48 @@ async fn a_peer_that_never_answers_can_be_disconnected() {
         }
     };
     within(freed).await;
+}
+
+/// The crate deadlocks the whole runtime when its queue for a peer is full and that peer leaves. Here
+/// the queue never gets near that.
+#[tokio::test]
+async fn a_peer_that_leaves_with_a_full_queue_blocks_nobody() {
+    let (mut listener, address) = listener().await;
+    let stuck = raw::dealer(&address).await;
+    let (peer, _) = packet(&mut listener).await;
+    let (mut live, up) = connection(&address).await;
+    live.send(up, text("hello"));
+    let (live_peer, _) = packet(&mut listener).await;
+    for _ in 0..OUTGOING_PACKETS_MAX {
+        listener.send(peer, vec![Bytes::from_static(&[0; 64 * 1024])]);
+    }
+    // Its answer proves that the crate had its turn, and has as much of the queue as it gets.
+    listener.send(live_peer, text("one"));
+    assert_eq!(packet(&mut live).await.1, text("one"));
+    drop(stuck);
+    assert_eq!(next(&mut listener).await, Incoming::Gone(peer));
+    listener.send(live_peer, text("two"));
+    assert_eq!(packet(&mut live).await.1, text("two"));
+    connection(&address).await;
+}
+
+/// The second connection with an identity takes the place of the first, and the death of either ends
+/// both. That is their own doing: the listener goes on, and nobody else is touched.
+#[tokio::test]
+async fn peers_that_share_an_identity_harm_only_themselves() {
+    let (mut listener, address) = listener().await;
+    let (mut other, up) = connection(&address).await;
+    other.send(up, text("hello"));
+    let (other_peer, _) = packet(&mut listener).await;
+    let first = raw::named_dealer(&address, "the same").await;
+    let (shared, _) = packet(&mut listener).await;
+    let second = raw::named_dealer(&address, "the same").await;
+    assert_eq!(packet(&mut listener).await.0, shared);
+    drop((first, second));
+    assert_eq!(next(&mut listener).await, Incoming::Gone(shared));
+    other.send(up, text("alive"));
+    assert_eq!(packet(&mut listener).await, (other_peer, text("alive")));
+    assert!(silent(&mut listener).await);
 }
 
 #[tokio::test]
@@ -79,7 +121,7 @@ async fn a_listener_that_closes_inside_a_message_ends_the_connection_once() {
     let address = format!("tcp://{}", server.local_addr().unwrap());
     let serve = async {
         let (mut stream, _) = server.accept().await.unwrap();
-        raw::handshake(&mut stream, "ROUTER").await;
+        raw::handshake(&mut stream, &[("Socket-Type", "ROUTER")]).await;
         stream.write_all(raw::FRAGMENT).await.unwrap();
     };
     let ((mut connection, _), ()) =
