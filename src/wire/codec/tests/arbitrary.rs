@@ -284,6 +284,7 @@ fn resume_point() -> impl Strategy<Value = ResumePoint> {
                 epoch,
                 durable,
                 exceptions: exceptions.into_iter().collect(),
+                known_from: 2,
                 continuous,
             },
         )

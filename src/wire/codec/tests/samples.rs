@@ -93,6 +93,7 @@ pub(super) fn resume_point() -> ResumePoint {
         epoch: EPOCH,
         durable: 1000,
         exceptions: vec![3, 999],
+        known_from: 2,
         continuous: true,
     }
 }
