@@ -91,6 +91,12 @@ impl Stage {
         Ok((File::from(fd), slot))
     }
 
+    /// Behaves as on a file system without unnamed files.
+    #[cfg(test)]
+    pub(super) fn need_names(&self) {
+        self.unnamed.store(false, Ordering::Relaxed);
+    }
+
     fn slot(self: &Arc<Self>) -> io::Result<Slot> {
         let room = |stages| (stages < self.stages_max).then_some(stages + 1);
         self.stages

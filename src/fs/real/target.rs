@@ -28,22 +28,24 @@ impl Target<'_> {
             return Err(errno(libc::EINVAL));
         }
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-        Ok(match self {
+        match self {
             Self::Open(fd) => rustix::fs::fchown(fd, uid, gid)?,
             Self::Name(dir, name) => {
                 rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
             }
-        })
+        }
+        Ok(())
     }
 
     /// Sets the permission bits. By name this follows symlinks, as there is no call that does not
     /// before Linux 6.6: only for names in the stage that are no symlinks.
     pub(super) fn chmod(self, mode: u32) -> io::Result<()> {
         let mode = Mode::from_raw_mode(mode & 0o7777);
-        Ok(match self {
+        match self {
             Self::Open(fd) => rustix::fs::fchmod(fd, mode)?,
             Self::Name(dir, name) => rustix::fs::chmodat(dir, name, mode, AtFlags::empty())?,
-        })
+        }
+        Ok(())
     }
 
     /// Sets the time of the last change of content and leaves the access time.
@@ -62,12 +64,13 @@ impl Target<'_> {
                 tv_nsec: mtime.nanos.into(),
             },
         };
-        Ok(match self {
+        match self {
             Self::Open(fd) => rustix::fs::futimens(fd, &times)?,
             Self::Name(dir, name) => {
                 rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
             }
-        })
+        }
+        Ok(())
     }
 
     /// Fills `buffer` with the names of the extended attributes, each with a NUL behind it.
