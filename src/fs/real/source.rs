@@ -137,7 +137,7 @@ fn access_times_of(root: impl AsFd) -> io::Result<AccessTimes> {
 
 fn mounts_below(root: &Path) -> io::Result<Vec<PathBuf>> {
     let root = root.canonicalize()?;
-    let table = std::fs::read("/proc/self/mountinfo")?;
+    let table = std::fs::read("/proc/thread-self/mountinfo")?;
     let points = table.split(|&byte| byte == b'\n').filter_map(|line| {
         let field = line.split(|&byte| byte == b' ').nth(4)?;
         Some(PathBuf::from(OsString::from_vec(unescape(field))))

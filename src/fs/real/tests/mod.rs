@@ -1,19 +1,37 @@
+//! The conformance body on real file systems, and what only those can show.
+
 #![allow(clippy::unwrap_used)]
+
+mod mounts;
+mod sink;
+mod source;
+mod threads;
 
 use std::any::Any;
 use std::fs::OpenOptions;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::process::Command;
+
+use rustix::fs::XattrFlags;
 
 use super::*;
-use crate::fs::conformance::{Fixture, conformance, name, path};
+use crate::fs::conformance::{Fixture, conformance, name};
 use crate::tree::{RelPath, Time};
+
+fn code<T>(result: io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
 
 /// A fresh directory below this one, as its user sees it.
 fn fresh(below: &str) -> tempfile::TempDir {
     std::fs::create_dir_all(below).unwrap();
     tempfile::TempDir::new_in(below).unwrap()
+}
+
+fn takes_xattrs(dir: &Path) -> bool {
+    rustix::fs::setxattr(dir, "user.probe", b"", XattrFlags::empty())
+        .and_then(|()| rustix::fs::removexattr(dir, "user.probe"))
+        .is_ok()
 }
 
 fn fixture(dir: tempfile::TempDir) -> Fixture<RealFs> {
@@ -31,7 +49,7 @@ fn fixture(dir: tempfile::TempDir) -> Fixture<RealFs> {
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
         ),
-        has_xattrs: true,
+        has_xattrs: takes_xattrs(dir.path()),
         keep: Box::new(dir),
     }
 }
