@@ -14,6 +14,7 @@
 
 pub mod channel;
 pub mod engine;
+pub mod error;
 pub mod fs;
 pub mod report;
 pub mod sink;
