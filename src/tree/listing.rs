@@ -108,4 +108,16 @@ impl Digest {
         }
         Self(hash.digest128().to_le_bytes())
     }
+
+    /// A digest that a peer computed.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, as they travel: the 128 bits in little-endian order.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
 }

@@ -13,6 +13,28 @@ pub const VERSION: u32 = 1;
 /// Most entries in one [`Change::Entries`] or names in one [`Page::Entries`].
 pub const ENTRIES_MAX: usize = 512;
 
+/// Most outcomes in one [`ToSource::Acknowledgement`].
+pub const OUTCOMES_MAX: usize = 4096;
+
+/// Most names in each list of an [`Answer::Names`]: what is on the source only or differs comes from
+/// a page of the source, what is in excess is cut by the sink.
+pub const ANSWER_NAMES_MAX: usize = 2 * ENTRIES_MAX;
+
+/// Longest [`Refusal::Problem`] operation, in bytes.
+pub const OPERATION_BYTES_MAX: usize = 64;
+
+/// Longest id of a source or a sink, in bytes; the shortest has one.
+pub const ID_BYTES_MAX: usize = 64;
+
+/// Most data connections of one session.
+pub const CONNECTIONS_MAX: usize = 16;
+
+/// Most capabilities that a sink may name, each at most [`ID_BYTES_MAX`] long.
+pub const CAPABILITIES_MAX: usize = 32;
+
+/// Most numbers in [`ResumePoint::exceptions`].
+pub const EXCEPTIONS_MAX: usize = 4096;
+
 /// Which lane a message was sent for; it decides whose share of the credit pays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Lane {
@@ -124,7 +146,7 @@ pub enum Page {
 }
 
 /// Sink to source, on a data connection.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ToSource {
     /// First message of every data connection: the sink's nonce for this connection.
     Announce {
@@ -161,7 +183,7 @@ pub struct Credit {
 }
 
 /// The sink's answer to one numbered message.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
     /// Entries (by place in the message, 0 for a message with one subject) that were not done.
     pub refused: Vec<(u32, Refusal)>,
@@ -206,7 +228,7 @@ pub enum Answer {
         lacks: Vec<Name>,
         /// On both, not the same.
         differs: Vec<Name>,
-        /// On the sink only. At most [`ENTRIES_MAX`]; see `more`.
+        /// On the sink only. At most [`ANSWER_NAMES_MAX`]; see `more`.
         excess: Vec<Name>,
         /// There are more in excess than were named: compare the range again afterwards.
         more: bool,
@@ -306,9 +328,10 @@ pub struct RegistrationRequest {
     pub sink_id: String,
     /// Random per process: tells a sink that returns from another process with its id.
     pub instance: u64,
-    /// Nonces of the data connections, 1 to 16.
+    /// Nonces of the data connections, 1 to [`CONNECTIONS_MAX`], all different.
     pub nonces: Vec<u64>,
     /// Optional parts of the protocol that the sink speaks. None are defined in version 1.
+    #[serde(default)]
     pub capabilities: Vec<String>,
     /// Where the sink stands, if it was registered before.
     pub resume: Option<ResumePoint>,

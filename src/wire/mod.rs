@@ -8,6 +8,6 @@ mod codec;
 pub mod message;
 
 pub use codec::{
-    decode_command, decode_to_sink, decode_to_source, encode_command, encode_to_sink,
+    decode_command, decode_to_sink, decode_to_source, encode_command, encode_to_sink, frames_bytes,
     encode_to_source, Frames, WireError, FRAMES_MAX, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX,
 };
