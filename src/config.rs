@@ -252,6 +252,22 @@ impl Settings {
         Ok(())
     }
 
+    /// Refuses addresses that nobody can listen on.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the address.
+    pub fn check_connecting(&self) -> Result<(), Error> {
+        for (place, address) in [("command", &self.command), ("data", &self.data)] {
+            if address.is_any_port() {
+                return Err(Error::Setting {
+                    place: place.into(),
+                    reason: format!("{address} is no port; 'osync source' prints the one it has"),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// What is unusual about the addresses, for a warning.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         [("command", &self.command), ("data", &self.data)]

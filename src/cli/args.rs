@@ -38,7 +38,7 @@ impl OperatorArgs {
 /// Options of the endpoints.
 #[derive(Debug, Args)]
 pub(super) struct DaemonArgs {
-    /// Command channel of the source; port 0: any [default: tcp://127.0.0.1:7440]
+    /// Command channel of the source [default: tcp://127.0.0.1:7440, push: any port]
     #[arg(
         long,
         value_name = "ADDR",
@@ -46,7 +46,7 @@ pub(super) struct DaemonArgs {
         hide_env_values = true
     )]
     pub(super) command: Option<Address>,
-    /// Data channel of the source; port 0: any [default: tcp://127.0.0.1:7441]
+    /// Data channel of the source [default: tcp://127.0.0.1:7441, push: any port]
     #[arg(long, value_name = "ADDR")]
     pub(super) data: Option<Address>,
     /// Where small durable state lies [default: STATE_DIRECTORY, /var/lib/osync, ~/.local/state/osync]
@@ -63,11 +63,11 @@ pub(super) struct DaemonArgs {
     /// Any setting of the configuration file; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// How log lines look [default: text]
-    #[arg(long, value_name = "FORMAT", value_enum)]
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum, hide_possible_values = true)]
     log_format: Option<LogFormat>,
-    /// The least important lines that are logged [default: info]
-    #[arg(long, value_name = "LEVEL", value_enum)]
+    /// What is logged: error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", value_enum, hide_possible_values = true)]
     log_level: Option<LogLevel>,
 }
 
@@ -93,8 +93,8 @@ impl DaemonArgs {
 /// Options of the endpoint that watches and listens.
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
-    /// What reports changes [default: inotify]
-    #[arg(long, value_name = "BACKEND", value_enum)]
+    /// What reports changes: inotify or notify [default: inotify]
+    #[arg(long, value_name = "BACKEND", value_enum, hide_possible_values = true)]
     watch: Option<WatchBackend>,
     /// Listen where other hosts reach it, without encryption or authentication
     #[arg(long)]

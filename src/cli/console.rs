@@ -1,5 +1,6 @@
 //! Standard input, output and error of a command.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use serde::Serialize;
@@ -78,7 +79,7 @@ impl Console {
             .hint()
             .map(|hint| format!("  hint: {hint}\n"))
             .unwrap_or_default();
-        self.write_error(&format!("osync: {error}\n{hint}"));
+        self.write_error(&format!("osync: {}\n{hint}", printable(&error.to_string())));
     }
 
     /// Prints what clap has to say, which is help, the version, or an error, and returns the exit code.
@@ -107,4 +108,13 @@ impl Console {
             .write_all(text.as_bytes())
             .and_then(|()| self.error.flush());
     }
+}
+
+/// Text on one line: what a peer says may not move the cursor or change the terminal.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    Cow::Owned(text.chars().map(escape).collect())
 }

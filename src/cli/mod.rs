@@ -40,6 +40,8 @@ use crate::error::{Error, exit};
     name = "osync",
     version,
     disable_help_subcommand = true,
+    // The same on every terminal, so that documents and tests can quote it.
+    term_width = 80,
     subcommand_required = true,
     arg_required_else_help = false,
     after_help = "Exit codes: 0 done and equal, 1 unexpected, 2 problems left, 64 usage, \

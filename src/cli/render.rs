@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use bytesize::ByteSize;
 
+use super::console::printable;
 use super::table::Table;
 use crate::report::{
     EventQueue, HotFile, LaneQueue, Phase, ProblemsReport, QueueReport, Rate, SinkQueue,
@@ -16,8 +17,8 @@ const UNKNOWN: &str = "-";
 pub(super) fn status(status: &Status) -> String {
     let mut text = format!(
         "osync {}  {}\n{}, up {}\n",
-        status.version,
-        status.root,
+        printable(&status.version),
+        printable(&status.root),
         state(status),
         seconds(status.uptime_ms),
     );
@@ -156,7 +157,7 @@ fn events(text: &mut String, events: &EventQueue) {
 }
 
 fn sink_status(text: &mut String, sink: &SinkStatus) {
-    let _ = writeln!(text, "sink {}", sink.sink);
+    let _ = writeln!(text, "sink {}", printable(&sink.sink));
     line(
         text,
         "state",
@@ -183,7 +184,7 @@ fn verdict(sink: &SinkStatus) -> &'static str {
 }
 
 fn sink_queue(text: &mut String, sink: &SinkQueue) {
-    let _ = writeln!(text, "sink {}", sink.sink);
+    let _ = writeln!(text, "sink {}", printable(&sink.sink));
     let mut lanes = Table::new(["  lane", "waiting", "in flight", "bytes", "oldest", ""]);
     for (name, lane) in [("  live", &sink.live), ("  backlog", &sink.backlog)] {
         let LaneQueue {
@@ -226,7 +227,7 @@ fn files(text: &mut String, title: &str, files: &[HotFile]) {
 }
 
 fn sink_transfer(sink: &SinkTransfer) -> String {
-    let mut text = format!("sink {}\n", sink.sink);
+    let mut text = format!("sink {}\n", printable(&sink.sink));
     let amount = |entries: u64, bytes| format!("{entries} entries, {}", size(bytes));
     line(
         &mut text,
@@ -270,7 +271,7 @@ fn sink_transfer(sink: &SinkTransfer) -> String {
 
 /// A title and a value.
 fn line(text: &mut String, title: &str, value: &str) {
-    let _ = writeln!(text, "  {title:<11}{value}");
+    let _ = writeln!(text, "  {title:<11}{}", printable(value));
 }
 
 fn seconds(ms: u64) -> String {

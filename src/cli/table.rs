@@ -1,5 +1,7 @@
 //! Aligned columns.
 
+use super::console::printable;
+
 /// A table whose first and last columns are text, aligned to the left, and whose others are numbers,
 /// aligned to the right.
 pub(super) struct Table<const COLUMNS: usize> {
@@ -14,7 +16,7 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     }
 
     pub(super) fn row(&mut self, cells: [String; COLUMNS]) {
-        self.rows.push(cells);
+        self.rows.push(cells.map(|cell| printable(&cell).into_owned()));
     }
 
     pub(super) fn render(&self) -> String {

@@ -59,6 +59,12 @@ impl Address {
         }
     }
 
+    /// True if the port is for the system to choose.
+    #[must_use]
+    pub fn is_any_port(&self) -> bool {
+        matches!(self, Self::Tcp { port: 0, .. })
+    }
+
     /// The same host with this port; a Unix socket stays as it is.
     #[must_use]
     pub fn with_port(&self, port: u16) -> Self {
