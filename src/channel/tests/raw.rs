@@ -1,0 +1,53 @@
+//! A peer that speaks just enough ZMTP 3.0 over a plain TCP connection to misbehave.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Sent by either side at the start: signature, version 3.0, mechanism NULL, not a server, filler.
+fn greeting() -> Vec<u8> {
+    let mut bytes = vec![0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0x7F, 3, 0];
+    bytes.extend(b"NULL");
+    bytes.resize(64, 0);
+    bytes
+}
+
+/// The READY command of a socket of this type.
+fn ready(socket_type: &str) -> Vec<u8> {
+    let mut body = b"\x05READY\x0BSocket-Type".to_vec();
+    body.extend(u32::try_from(socket_type.len()).unwrap().to_be_bytes());
+    body.extend(socket_type.as_bytes());
+    let mut frame = vec![0x04, u8::try_from(body.len()).unwrap()];
+    frame.extend(body);
+    frame
+}
+
+/// The `tcp://` address of a plain one.
+pub(super) fn host_and_port(address: &str) -> &str {
+    address.strip_prefix("tcp://").unwrap()
+}
+
+/// Does the handshake on a connection, as a socket of this type.
+pub(super) async fn handshake(stream: &mut TcpStream, socket_type: &str) {
+    stream.write_all(&greeting()).await.unwrap();
+    stream.write_all(&ready(socket_type)).await.unwrap();
+    let mut theirs = [0; 64];
+    stream.read_exact(&mut theirs).await.unwrap();
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).await.unwrap();
+    let mut body = vec![0; usize::from(head[1])];
+    stream.read_exact(&mut body).await.unwrap();
+}
+
+/// A connection of a DEALER that has sent hello.
+pub(super) async fn dealer(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(host_and_port(address)).await.unwrap();
+    handshake(&mut stream, "DEALER").await;
+    stream.write_all(b"\x00\x05hello").await.unwrap();
+    stream
+}
+
+/// The start of a message that announces 200 bytes and brings three.
+pub(super) const FRAGMENT: &[u8] = b"\x00\xC8abc";
+
+/// A PING command, as libzmq sends with heartbeats: no time to live, no context.
+pub(super) const PING: &[u8] = b"\x04\x07\x04PING\x00\x00";
