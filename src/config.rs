@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-pub use self::address::{Address, InvalidAddress, PORTS_EXPECTED};
+pub use self::address::{Address, InvalidAddress};
 pub use self::layers::{Given, load};
 pub use self::state_dir::default_state_dir;
 

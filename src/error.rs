@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::channel::ChannelError;
 use crate::tree::Escaped;
 use crate::wire::message::ErrorCode;
 
@@ -68,14 +69,9 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A socket cannot be bound.
-    #[error("cannot listen on {address}: {reason}")]
-    Listen {
-        /// The address.
-        address: String,
-        /// Why not.
-        reason: String,
-    },
+    /// A channel cannot be made; its message says what to do.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
 
     /// The kernel's limit of watched directories is reached.
     #[error("cannot watch '{}': all {limit} watches are in use", path_text(.path))]
@@ -173,10 +169,20 @@ impl Error {
             | Self::Root { .. }
             | Self::Nested { .. }
             | Self::NotEmpty { .. }
-            | Self::Listen { .. }
             | Self::WatchLimit { .. }
             | Self::InstanceLimit { .. } => exit::CONFIGURATION,
             Self::Unavailable { .. } => exit::UNAVAILABLE,
+            Self::Channel(error) => match error {
+                ChannelError::Address { .. } => exit::USAGE,
+                ChannelError::Exposed { .. }
+                | ChannelError::InUse { .. }
+                | ChannelError::NoFreePort { .. }
+                | ChannelError::Listen { .. } => exit::CONFIGURATION,
+                ChannelError::Refused { .. }
+                | ChannelError::Unreachable { .. }
+                | ChannelError::Timeout { .. }
+                | ChannelError::Handshake { .. } => exit::UNAVAILABLE,
+            },
             Self::Refused { code, .. } => match code {
                 ErrorCode::Busy
                 | ErrorCode::Terminating
@@ -205,9 +211,6 @@ impl Error {
                 "--adopt takes it over: what the source does not have is then removed from it"
                     .into()
             }
-            Self::Listen { .. } => {
-                "another program may use the port; port 0 takes a free one".into()
-            }
             Self::WatchLimit { sysctl, .. } => format!("raise the limit: {sysctl}"),
             Self::InstanceLimit { limit } => {
                 format!(
@@ -215,10 +218,13 @@ impl Error {
                     limit * 2
                 )
             }
-            Self::Unavailable { .. } => {
-                "is 'osync source' running there? --command ADDR or OSYNC_COMMAND names another"
-                    .into()
-            }
+            Self::Unavailable { .. }
+            | Self::Channel(
+                ChannelError::Refused { .. }
+                | ChannelError::Unreachable { .. }
+                | ChannelError::Timeout { .. },
+            ) => "is 'osync source' running there? --command ADDR or OSYNC_COMMAND names another"
+                .into(),
             Self::Refused {
                 code: ErrorCode::Version,
                 ..
@@ -240,6 +246,7 @@ impl Error {
             Self::Problems { .. } => "'osync report problems' names them".into(),
             Self::Setting { .. }
             | Self::Root { .. }
+            | Self::Channel(_)
             | Self::Refused { .. }
             | Self::Io { .. }
             | Self::Unexpected(_) => return None,

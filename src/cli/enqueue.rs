@@ -9,10 +9,8 @@ use serde::Serialize;
 use super::args::OperatorArgs;
 use super::connect::connect;
 use super::console::Console;
-use super::operator::Operator;
 use super::rescan::{below, source_root};
-use crate::channel::Channel;
-use crate::config::Settings;
+use crate::config::{Address, Settings};
 use crate::error::Error;
 use crate::tree::{PATH_BYTES_MAX, RelPath};
 use crate::wire::message::{ENTRIES_MAX, Request};
@@ -47,66 +45,70 @@ pub(super) async fn run(
 ) -> Result<(), Error> {
     let mut operator = connect(&settings.command).await?;
     let root = source_root(&mut operator).await?;
+    operator.close().await;
     let mut batch = Batch {
-        operator,
+        source: settings.command,
         paths: Vec::new(),
         sent: 0,
     };
     for path in args.paths {
         if path == "-" {
             let end = if args.nul { 0 } else { b'\n' };
-            let mut at = 0u64;
-            while let Some(path) = next_path(&mut console.input, end)? {
-                at += 1;
-                if !path.is_empty() {
-                    batch
-                        .add(below(&root, &path).map_err(|error| {
-                            Error::Usage(format!("standard input, path {at}: {error}"))
-                        })?)
-                        .await?;
-                }
-            }
+            batch.add_all(&root, &mut console.input, end).await?;
         } else {
             batch.add(below(&root, &path.into_vec())?).await?;
         }
     }
-    let enqueued = batch.finish().await?;
+    batch.send().await?;
     if args.operator.json {
-        console.print_json(&Enqueued { enqueued })
-    } else {
-        Ok(())
+        console.print_json(&Enqueued {
+            enqueued: batch.sent,
+        })?;
     }
+    Ok(())
 }
 
 /// Paths on their way to the source, as many in a request as the protocol allows.
-struct Batch<C> {
-    operator: Operator<C>,
+struct Batch {
+    source: Address,
     paths: Vec<RelPath>,
     sent: u64,
 }
 
-impl<C: Channel> Batch<C> {
+impl Batch {
+    /// Adds the paths that a program writes, however slowly.
+    async fn add_all(&mut self, root: &str, input: &mut dyn BufRead, end: u8) -> Result<(), Error> {
+        let mut at = 0u64;
+        while let Some(path) = next_path(input, end)? {
+            at += 1;
+            if !path.is_empty() {
+                let place = |error| Error::Usage(format!("standard input, path {at}: {error}"));
+                self.add(below(root, &path).map_err(place)?).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn add(&mut self, path: RelPath) -> Result<(), Error> {
         self.paths.push(path);
         if self.paths.len() == ENTRIES_MAX {
-            self.send().await
-        } else {
-            Ok(())
-        }
-    }
-
-    async fn send(&mut self) -> Result<(), Error> {
-        let paths = std::mem::take(&mut self.paths);
-        self.sent += paths.len() as u64;
-        self.operator.order(Request::Enqueue { paths }).await
-    }
-
-    async fn finish(mut self) -> Result<u64, Error> {
-        if !self.paths.is_empty() {
             self.send().await?;
         }
-        self.operator.close().await;
-        Ok(self.sent)
+        Ok(())
+    }
+
+    /// Sends what is there, on a connection of its own: while the next paths are awaited, nobody
+    /// could answer the source.
+    async fn send(&mut self) -> Result<(), Error> {
+        if self.paths.is_empty() {
+            return Ok(());
+        }
+        let paths = std::mem::take(&mut self.paths);
+        self.sent += paths.len() as u64;
+        let mut operator = connect(&self.source).await?;
+        operator.order(Request::Enqueue { paths }).await?;
+        operator.close().await;
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use super::endpoints::{Listening, SinkOptions, SourceOptions, run_sink, run_sour
 use super::flush::verdict;
 use super::render;
 use super::signals::Stop;
+use super::source::announcement;
 use crate::config::{Address, Settings};
 use crate::error::Error;
 use crate::tree::Escaped;
@@ -95,10 +96,11 @@ pub(super) fn run(args: Args, settings: Settings, console: &mut Console) -> Resu
         },
     )?;
     super::block_on(async {
-        let Ok(Listening { command, data }) = heard.await else {
+        let Ok(listening) = heard.await else {
             return source.ended().await;
         };
-        console.print(&format!("command {command}\n"))?;
+        console.print(&announcement(&listening))?;
+        let Listening { command, data } = listening;
         let settings = Settings {
             command: command.clone(),
             data,

@@ -296,4 +296,4 @@ fn optional<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -27,6 +27,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, settings: Settings, _console: &mut Console) -> Result<(), Error> {
+    settings.check_connecting()?;
     settings
         .warnings()
         .for_each(|warning| tracing::warn!("{warning}"));

@@ -58,6 +58,6 @@ pub(super) fn run(args: Args, settings: Settings, console: &mut Console) -> Resu
 }
 
 /// The lines that say how to reach a source, each a word and an address.
-fn announcement(Listening { command, data }: &Listening) -> String {
+pub(super) fn announcement(Listening { command, data }: &Listening) -> String {
     format!("command {command}\ndata {data}\n")
 }

@@ -16,7 +16,8 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     }
 
     pub(super) fn row(&mut self, cells: [String; COLUMNS]) {
-        self.rows.push(cells.map(|cell| printable(&cell).into_owned()));
+        self.rows
+            .push(cells.map(|cell| printable(&cell).into_owned()));
     }
 
     pub(super) fn render(&self) -> String {

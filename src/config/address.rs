@@ -2,14 +2,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// Ports that ordinary programs use: below are those of the system, above those that the kernel gives
-/// to outgoing connections and may have in use at any time.
-pub const PORTS_EXPECTED: RangeInclusive<u16> = 1024..=49151;
+use crate::channel::zmq::PORTS;
 
 /// Where a channel listens: `tcp://HOST:PORT` or `ipc://PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -81,13 +78,11 @@ impl Address {
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         match self {
-            Self::Tcp { port, .. } if *port != 0 && !PORTS_EXPECTED.contains(port) => {
-                Some(format!(
-                    "port {port} is outside {} to {}, which other programs may use or need rights for",
-                    PORTS_EXPECTED.start(),
-                    PORTS_EXPECTED.end()
-                ))
-            }
+            Self::Tcp { port, .. } if *port != 0 && !PORTS.contains(port) => Some(format!(
+                "port {port} is outside {} to {}, which other programs may use or need rights for",
+                PORTS.start(),
+                PORTS.end()
+            )),
             _ => None,
         }
     }

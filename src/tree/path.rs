@@ -343,6 +343,8 @@ fn serialize_bytes_or_text<S: Serializer>(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn path(text: &str) -> RelPath {

@@ -36,11 +36,20 @@ fn reply(id: u64, reply: Reply) -> Incoming {
 
 /// Asks for a pause and returns what came of it, and what was sent. Time does not pass by itself.
 fn pause(incoming: impl IntoIterator<Item = Incoming>) -> (Result<(), Error>, Vec<Command>) {
-    let mut script = Script { incoming: incoming.into_iter().collect(), sent: Vec::new() };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut script = Script {
+        incoming: incoming.into_iter().collect(),
+        sent: Vec::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let result = runtime.block_on(async {
         let mut operator = Operator::new(&mut script, Peer(7), "tcp://x:1".into());
-        match operator.ask_within(Request::Pause, Duration::from_millis(20)).await? {
+        match operator
+            .ask_within(Request::Pause, Duration::from_millis(20))
+            .await?
+        {
             Reply::Done => Ok(()),
             other => Err(operator.unexpected(&other)),
         }
@@ -54,17 +63,30 @@ fn code(incoming: Incoming) -> u8 {
 
 #[test]
 fn takes_the_reply_to_its_own_request() {
-    let stale = reply(99, Reply::Flush(FlushResult {
-        complete: false,
-        problems: 0,
-        waiting_for: "x".into(),
-    }));
-    let (result, sent) = pause([stale, packet(&Command::Ping { token: 5 }), reply(1, Reply::Done)]);
-    assert!(result.is_ok());
-    assert_eq!(sent, [
-        Command::Request { id: 1, request: Request::Pause },
-        Command::Pong { token: 5 }
+    let stale = reply(
+        99,
+        Reply::Flush(FlushResult {
+            complete: false,
+            problems: 0,
+            waiting_for: "x".into(),
+        }),
+    );
+    let (result, sent) = pause([
+        stale,
+        packet(&Command::Ping { token: 5 }),
+        reply(1, Reply::Done),
     ]);
+    assert!(result.is_ok());
+    assert_eq!(
+        sent,
+        [
+            Command::Request {
+                id: 1,
+                request: Request::Pause
+            },
+            Command::Pong { token: 5 }
+        ]
+    );
 }
 
 #[test]
@@ -79,10 +101,19 @@ fn silence_and_a_lost_connection_are_unavailable() {
 
 #[test]
 fn errors_of_the_source_are_temporary_or_not() {
-    let error = |code| ErrorAnswer { code, message: "no".into() };
+    let error = |code| ErrorAnswer {
+        code,
+        message: "no".into(),
+    };
     assert_eq!(code(reply(1, Reply::Refused(error(ErrorCode::Busy)))), 75);
-    assert_eq!(code(reply(1, Reply::Refused(error(ErrorCode::Terminating)))), 75);
-    assert_eq!(code(packet(&Command::Error(error(ErrorCode::Malformed)))), 1);
+    assert_eq!(
+        code(reply(1, Reply::Refused(error(ErrorCode::Terminating)))),
+        75
+    );
+    assert_eq!(
+        code(packet(&Command::Error(error(ErrorCode::Malformed)))),
+        1
+    );
 }
 
 #[test]

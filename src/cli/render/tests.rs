@@ -29,7 +29,10 @@ pub(in crate::cli) fn sample_status() -> Status {
         pending_entries: 8213,
         problems: 2,
         halted: 0,
-        rate: Rate { entries: 5123.7, bytes: 83_000_000.0 },
+        rate: Rate {
+            entries: 5123.7,
+            bytes: 83_000_000.0,
+        },
         eta_ms: Some(754_000),
         full: false,
     };
@@ -71,8 +74,14 @@ pub(in crate::cli) fn sample_queue() -> QueueReport {
             dirs_done: 1200,
             dirs_pending: 77,
             rescans_owed: 1,
-            hottest: vec![HotFile { path: path(b"log/today\xff"), sent: 42 }],
-            never_settling: vec![HotFile { path: path(b"db/wal"), sent: 1337 }],
+            hottest: vec![HotFile {
+                path: path(b"log/today\xff"),
+                sent: 42,
+            }],
+            never_settling: vec![HotFile {
+                path: path(b"db/wal"),
+                sent: 1337,
+            }],
         }],
     }
 }
@@ -85,8 +94,14 @@ pub(in crate::cli) fn sample_transfer() -> TransferReport {
             sent_bytes: 5 << 40,
             applied_entries: 999_488,
             applied_bytes: 5 << 40,
-            rate_10s: Rate { entries: 5123.7, bytes: 83_000_000.0 },
-            rate_5min: Rate { entries: 4990.1, bytes: 81_000_000.0 },
+            rate_10s: Rate {
+                entries: 5123.7,
+                bytes: 83_000_000.0,
+            },
+            rate_5min: Rate {
+                entries: 4990.1,
+                bytes: 81_000_000.0,
+            },
             retries: 3,
             read_while_open: 1,
             in_flight_messages: 7,
@@ -141,7 +156,13 @@ fn status_says_what_is_held_up() {
 #[test]
 fn progress_is_one_line() {
     insta::assert_snapshot!(progress(&sample_status()));
-    assert_eq!(progress(&Status { sinks: vec![], ..sample_status() }), "waiting for the sink");
+    assert_eq!(
+        progress(&Status {
+            sinks: vec![],
+            ..sample_status()
+        }),
+        "waiting for the sink"
+    );
 }
 
 #[test]
@@ -152,13 +173,22 @@ fn queue_report() {
 #[test]
 fn transfer_report() {
     insta::assert_snapshot!(transfer(&sample_transfer()));
-    assert_eq!(transfer(&TransferReport { sinks: vec![] }), "no sink has registered\n");
+    assert_eq!(
+        transfer(&TransferReport { sinks: vec![] }),
+        "no sink has registered\n"
+    );
 }
 
 #[test]
 fn problems_report() {
     insta::assert_snapshot!(problems(&sample_problems()));
-    assert_eq!(problems(&ProblemsReport { problems: vec![], total: 0 }), "no problems\n");
+    assert_eq!(
+        problems(&ProblemsReport {
+            problems: vec![],
+            total: 0
+        }),
+        "no problems\n"
+    );
 }
 
 #[test]
