@@ -13,7 +13,10 @@
 //! [`tree`] has the nouns, [`fs`] everything that is done to a file system.
 
 pub mod channel;
+pub mod cli;
+pub mod config;
 pub mod engine;
+pub mod error;
 pub mod fs;
 pub mod report;
 pub mod sink;

@@ -3,10 +3,12 @@
 //! A backend reports what the kernel said about one watched directory, in the kernel's order, and does
 //! not interpret it: which path a descriptor means is known to [`crate::engine::bindings`] alone.
 
+mod beneath;
 pub mod inotify;
 pub mod portable;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use crate::tree::{Name, RelPath};
 
@@ -77,3 +79,13 @@ pub trait Watch: Send {
     /// Estimated share of the queue's limit that `waiting` units fill, 0.0 to 1.0.
     fn fill(&self, waiting: u64) -> f64;
 }
+
+/// A [`Watch`] whose events arrive from outside, so that a daemon can sleep until there are some.
+pub trait Pollable: Watch {
+    /// Readable when events may be there. Before waiting for it, read until [`Watch::read`] returns
+    /// fewer than asked for: events that the backend holds already do not make it readable again.
+    fn ready_fd(&self) -> BorrowedFd<'_>;
+}
+
+#[cfg(test)]
+mod conformance;
