@@ -4,6 +4,8 @@
 //! symlink or leaves the root. [`real`] does it with system calls, [`memory`] in memory with a user who
 //! may act between any two steps; the conformance tests hold the two together.
 
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod memory;
 pub mod real;
 

@@ -1,0 +1,57 @@
+//! Giving an inode its metadata: owner, then mode, then extended attributes, then times.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::target::Target;
+use super::xattrs::XattrAccess;
+use super::{errno, open};
+use crate::fs::Stat;
+use crate::tree::{Kind, Metadata};
+
+/// Set-user-id and set-group-id, which a change of owner takes away from files.
+const SET_ID_BITS: u32 = 0o6000;
+
+/// Makes an inode that now is as `held` have the metadata `meta`. Nothing is set that holds already.
+pub(super) fn apply(
+    xattrs: &XattrAccess,
+    target: Target<'_>,
+    held: &Stat,
+    meta: &Metadata,
+) -> io::Result<()> {
+    let uid = (held.uid != meta.uid).then_some(meta.uid);
+    let gid = (held.gid != meta.gid).then_some(meta.gid);
+    let new_owner = uid.is_some() || gid.is_some();
+    if new_owner {
+        target.chown(uid, gid)?;
+    }
+    let stale_mode = held.mode != meta.mode || (new_owner && meta.mode & SET_ID_BITS != 0);
+    if stale_mode && held.kind != Kind::Symlink {
+        target.chmod(meta.mode)?;
+    }
+    // Read only now: a new owner loses capabilities, and a new mode changes the ACL.
+    xattrs.replace(target, &meta.xattrs)?;
+    if held.mtime != meta.mtime {
+        target.set_mtime(meta.mtime)?;
+    }
+    Ok(())
+}
+
+/// Sets the metadata of a file that must hold the content of `meta` already, under one name only.
+///
+/// Without root's rights the file has to be readable, as it is opened for this.
+pub(super) fn apply_in_place(
+    xattrs: &XattrAccess,
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    meta: &Metadata,
+) -> io::Result<()> {
+    let (file, held) = open::file(dir, name, false)?;
+    if held.nlink != 1 {
+        return Err(errno(libc::EMLINK));
+    }
+    if held.size != meta.size || held.mtime != meta.mtime {
+        return Err(errno(libc::ESTALE));
+    }
+    apply(xattrs, Target::Open(file.as_fd()), &held, meta)
+}

@@ -1,0 +1,343 @@
+//! The real file system, by system calls.
+//!
+//! Every step starts at a descriptor and takes one name, so paths may be longer than the kernel's
+//! PATH_MAX, and neither a symlink nor a mount that a user plants meanwhile leads out of the root.
+//! It needs Linux 5.6 (openat2) and a mounted /proc.
+
+mod lease;
+mod metadata;
+mod open;
+mod publish;
+mod remove;
+mod roots;
+mod source;
+mod stage;
+mod stat;
+mod target;
+#[cfg(test)]
+mod tests;
+mod xattrs;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::AtFlags;
+
+use super::{Fs, Stat};
+use crate::tree::{Kind, Metadata, Name, Xattrs};
+
+pub use lease::ignore_lease_signal;
+pub use roots::{Nesting, RootIdentity, Space, nested};
+pub use source::{AccessTimes, Reading, SourceNotes};
+
+use stage::{Slot, Stage};
+use target::Target;
+use xattrs::XattrAccess;
+
+/// The reserved name of the stage, directly in a sink's root. Lists leave it out there, and every
+/// step that names it there is refused with EPERM. Further down it is a name like any other.
+pub const STAGE_NAME: &str = ".osync-stage";
+
+/// What a sink's file system may use.
+#[derive(Debug, Clone, Copy)]
+pub struct SinkOptions {
+    /// Most stages that may be open at once; the next one is refused with EMFILE. Each holds a
+    /// descriptor, so the process limit must leave room for as many.
+    pub stages_max: usize,
+}
+
+impl Default for SinkOptions {
+    fn default() -> Self {
+        Self { stages_max: 4096 }
+    }
+}
+
+/// A file system below a root that was opened once. All methods may be called by many threads at once.
+#[derive(Debug)]
+pub struct RealFs {
+    root: OwnedFd,
+    identity: RootIdentity,
+    /// Whether O_NOATIME is tried, because nothing else keeps the access times.
+    keep_access_times: bool,
+    xattrs: XattrAccess,
+    /// Where changes are prepared; a source has none and refuses every change with EROFS.
+    stage: Option<Arc<Stage>>,
+}
+
+/// A directory held open.
+#[derive(Debug)]
+pub struct RealDir {
+    fd: OwnedFd,
+    is_root: bool,
+}
+
+impl AsFd for RealDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A regular file held open. Dropping a stage that was not published frees it and its bytes.
+#[derive(Debug)]
+pub struct RealFile {
+    file: File,
+    slot: Option<Slot>,
+}
+
+impl RealFs {
+    /// Opens a root for reading alone: nothing that is done through it changes anything, and as root
+    /// not even access times (see [`SourceNotes`] for what holds otherwise).
+    ///
+    /// As root it keeps the root's mount busy for as long as it lives.
+    ///
+    /// # Errors
+    /// Those of opening the root: ENOENT, EACCES, or ENOTDIR if it is no directory.
+    pub fn source(root: &Path) -> io::Result<(Self, SourceNotes)> {
+        let (root, notes) = source::open(root)?;
+        let keep_access_times = !matches!(notes.access_times, AccessTimes::Kept);
+        Ok((Self::at(root, keep_access_times, None)?, notes))
+    }
+
+    /// Opens a root for writing.
+    ///
+    /// # Errors
+    /// Those of opening the root: ENOENT, EACCES, or ENOTDIR if it is no directory.
+    pub fn sink(root: &Path, options: SinkOptions) -> io::Result<Self> {
+        let root = open::root(root)?;
+        let stage = Stage::new(root.try_clone()?, options.stages_max)?;
+        Self::at(root, false, Some(Arc::new(stage)))
+    }
+
+    fn at(root: OwnedFd, keep_access_times: bool, stage: Option<Arc<Stage>>) -> io::Result<Self> {
+        let identity = RootIdentity::of(&root)?;
+        Ok(Self {
+            root,
+            identity,
+            keep_access_times,
+            xattrs: XattrAccess::new(),
+            stage,
+        })
+    }
+
+    /// Which directory the root is.
+    #[must_use]
+    pub fn identity(&self) -> RootIdentity {
+        self.identity
+    }
+
+    /// Room left on the root's file system for this process.
+    ///
+    /// # Errors
+    /// Those of fstatvfs(2), such as EIO.
+    pub fn space(&self) -> io::Result<Space> {
+        Space::of(&self.root)
+    }
+
+    /// Removes what an earlier run left in the stage. For the start, before any stage is made: it
+    /// removes stages in use as well.
+    ///
+    /// # Errors
+    /// EROFS on a source; EPERM if the stage's name is taken by somebody else's directory, ENOTDIR if
+    /// it is no directory; otherwise the first removal that failed.
+    pub fn clear_stage(&self) -> io::Result<()> {
+        self.writable()?.clear()
+    }
+
+    fn writable(&self) -> io::Result<&Arc<Stage>> {
+        self.stage.as_ref().ok_or_else(|| errno(libc::EROFS))
+    }
+}
+
+impl RealDir {
+    /// The bytes of a name in this directory, unless it is the reserved one.
+    fn allow<'a>(&self, name: &'a Name) -> io::Result<&'a [u8]> {
+        let bytes = name.as_bytes();
+        if self.is_root && bytes == STAGE_NAME.as_bytes() {
+            return Err(errno(libc::EPERM));
+        }
+        Ok(bytes)
+    }
+}
+
+fn errno(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}
+
+impl Fs for RealFs {
+    type Dir = RealDir;
+    type File = RealFile;
+
+    fn root(&self) -> io::Result<RealDir> {
+        let fd = open::dir(&self.root, b".", self.keep_access_times)?;
+        Ok(RealDir { fd, is_root: true })
+    }
+
+    fn open_dir(&self, dir: &RealDir, name: &Name) -> io::Result<RealDir> {
+        let fd = open::dir(dir, dir.allow(name)?, self.keep_access_times)?;
+        Ok(RealDir { fd, is_root: false })
+    }
+
+    fn stat_dir(&self, dir: &RealDir) -> io::Result<Stat> {
+        stat::of(dir)
+    }
+
+    fn stat(&self, dir: &RealDir, name: &Name) -> io::Result<Stat> {
+        stat::at(dir, dir.allow(name)?)
+    }
+
+    fn list(&self, dir: &RealDir, each: &mut dyn FnMut(&[u8], Option<Kind>)) -> io::Result<()> {
+        open::list(dir, |name, kind| {
+            if !(dir.is_root && name == STAGE_NAME.as_bytes()) {
+                each(name, kind);
+            }
+        })
+    }
+
+    fn read_link(&self, dir: &RealDir, name: &Name) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(dir, dir.allow(name)?, Vec::new())?.into_bytes())
+    }
+
+    fn xattrs(&self, dir: &RealDir, name: &Name) -> io::Result<Xattrs> {
+        self.xattrs
+            .read(Target::Name(dir.as_fd(), dir.allow(name)?))
+    }
+
+    fn dir_xattrs(&self, dir: &RealDir) -> io::Result<Xattrs> {
+        self.xattrs.read(Target::Open(dir.as_fd()))
+    }
+
+    fn open(&self, dir: &RealDir, name: &Name) -> io::Result<RealFile> {
+        let (file, _) = open::file(dir, dir.allow(name)?, self.keep_access_times)?;
+        Ok(RealFile { file, slot: None })
+    }
+
+    fn stat_file(&self, file: &RealFile) -> io::Result<Stat> {
+        stat::of(&file.file)
+    }
+
+    fn file_xattrs(&self, file: &RealFile) -> io::Result<Xattrs> {
+        self.xattrs.read(Target::Open(file.file.as_fd()))
+    }
+
+    fn read_at(&self, file: &RealFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match file.file.read_at(&mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn unwritten(&self, file: &RealFile) -> Option<bool> {
+        lease::unwritten(file.file.as_fd())
+    }
+
+    fn stage(&self) -> io::Result<RealFile> {
+        let (file, slot) = self.writable()?.file()?;
+        Ok(RealFile {
+            file,
+            slot: Some(slot),
+        })
+    }
+
+    fn write_at(&self, file: &RealFile, offset: u64, data: &[u8]) -> io::Result<()> {
+        file.file.write_all_at(data, offset)
+    }
+
+    fn publish(
+        &self,
+        stage: RealFile,
+        dir: &RealDir,
+        name: &Name,
+        meta: &Metadata,
+    ) -> io::Result<()> {
+        publish::file(&self.xattrs, stage, dir.as_fd(), dir.allow(name)?, meta)
+    }
+
+    fn publish_special(
+        &self,
+        dir: &RealDir,
+        name: &Name,
+        meta: &Metadata,
+        target: &[u8],
+    ) -> io::Result<()> {
+        let name = dir.allow(name)?;
+        publish::special(
+            &self.xattrs,
+            self.writable()?,
+            dir.as_fd(),
+            name,
+            meta,
+            target,
+        )
+    }
+
+    fn make_dir(&self, dir: &RealDir, name: &Name, meta: &Metadata) -> io::Result<()> {
+        self.writable()?;
+        publish::dir(&self.xattrs, dir.as_fd(), dir.allow(name)?, meta)
+    }
+
+    fn set_dir_meta(&self, dir: &RealDir, meta: &Metadata) -> io::Result<()> {
+        let stage = self.writable()?;
+        // Making or removing the stage puts the root's time back; it must not undo this one.
+        let _alone = dir.is_root.then(|| stage.lock());
+        metadata::apply(
+            &self.xattrs,
+            Target::Open(dir.as_fd()),
+            &stat::of(dir)?,
+            meta,
+        )
+    }
+
+    fn set_file_meta(&self, dir: &RealDir, name: &Name, meta: &Metadata) -> io::Result<()> {
+        self.writable()?;
+        metadata::apply_in_place(&self.xattrs, dir.as_fd(), dir.allow(name)?, meta)
+    }
+
+    fn remove_file(&self, dir: &RealDir, name: &Name) -> io::Result<()> {
+        self.writable()?;
+        Ok(rustix::fs::unlinkat(
+            dir,
+            dir.allow(name)?,
+            AtFlags::empty(),
+        )?)
+    }
+
+    fn remove_tree(&self, dir: &RealDir, name: &Name) -> io::Result<()> {
+        remove::tree(self.writable()?, dir.as_fd(), dir.allow(name)?)
+    }
+
+    fn rename(
+        &self,
+        from: &RealDir,
+        from_name: &Name,
+        to: &RealDir,
+        to_name: &Name,
+    ) -> io::Result<()> {
+        self.writable()?;
+        Ok(rustix::fs::renameat(
+            from,
+            from.allow(from_name)?,
+            to,
+            to.allow(to_name)?,
+        )?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.writable()?;
+        // No other file system is ever entered, so this one is all that was touched.
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
+    fn tidy(&self) -> io::Result<()> {
+        self.writable()?.tidy()
+    }
+}

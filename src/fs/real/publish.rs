@@ -1,0 +1,113 @@
+//! Making entries appear, whole, under their final names.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode};
+use rustix::io::Errno;
+
+use super::stage::Stage;
+use super::target::Target;
+use super::xattrs::XattrAccess;
+use super::{RealFile, errno, metadata, open, stat};
+use crate::tree::{Kind, Metadata};
+
+/// Publishes a stage. Dropping the stage, on every way out, removes the name that it may have.
+pub(super) fn file(
+    xattrs: &XattrAccess,
+    stage: RealFile,
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    meta: &Metadata,
+) -> io::Result<()> {
+    let RealFile { file, slot } = stage;
+    let (Some(mut slot), Kind::File) = (slot, meta.kind) else {
+        return Err(errno(libc::EINVAL));
+    };
+    metadata::apply(xattrs, Target::Open(file.as_fd()), &stat::of(&file)?, meta)?;
+    if let Some(named) = slot.take_name() {
+        return named.publish(dir, name);
+    }
+    match link(file.as_fd(), dir, name) {
+        // A link replaces nothing, so the file needs a name to be renamed from.
+        Err(Errno::EXIST) => {
+            let (named, ()) = slot
+                .stage()
+                .make(|dir, name| link(file.as_fd(), dir, name.as_bytes()))?;
+            named.publish(dir, name)
+        }
+        linked => Ok(linked?),
+    }
+}
+
+/// Gives an unnamed file a name.
+fn link(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    // Linking by descriptor alone needs CAP_DAC_READ_SEARCH or Linux 6.10, and is refused with ENOENT,
+    // which a directory that is gone answers as well: so the way through /proc decides.
+    static BY_DESCRIPTOR: AtomicBool = AtomicBool::new(true);
+    if BY_DESCRIPTOR.load(Ordering::Relaxed) {
+        match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
+            Err(Errno::NOENT) => {}
+            linked => return linked,
+        }
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)?;
+    BY_DESCRIPTOR.store(false, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Publishes a symlink, device, pipe or socket: made in the stage, given its metadata there by name,
+/// then renamed over whatever is in its place.
+pub(super) fn special(
+    xattrs: &XattrAccess,
+    stage: &Stage,
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    meta: &Metadata,
+    target: &[u8],
+) -> io::Result<()> {
+    let file_type = match meta.kind {
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::Fifo,
+        Kind::Socket => FileType::Socket,
+        Kind::CharDevice => FileType::CharacterDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::File | Kind::Dir => return Err(errno(libc::EINVAL)),
+    };
+    let (staged, ()) = stage.make(|dir, name| match file_type {
+        FileType::Symlink => rustix::fs::symlinkat(target, dir, name),
+        _ => rustix::fs::mknodat(dir, name, file_type, Mode::RUSR | Mode::WUSR, meta.rdev),
+    })?;
+    metadata::apply(xattrs, staged.target(), &staged.stat()?, meta)?;
+    staged.publish(dir, name)
+}
+
+/// Makes a directory at its final name and gives it its metadata there. For a moment it is seen
+/// without, empty and for its owner alone, which no reader can take for a state of its content.
+pub(super) fn dir(
+    xattrs: &XattrAccess,
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    meta: &Metadata,
+) -> io::Result<()> {
+    if meta.kind != Kind::Dir {
+        return Err(errno(libc::EINVAL));
+    }
+    rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
+    finish_dir(xattrs, dir, name, meta).inspect_err(|_| {
+        // It fails if somebody put something in meanwhile, and then the directory is wanted.
+        let _ = rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR);
+    })
+}
+
+fn finish_dir(
+    xattrs: &XattrAccess,
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    meta: &Metadata,
+) -> io::Result<()> {
+    let made: OwnedFd = open::dir(dir, name, false)?;
+    metadata::apply(xattrs, Target::Open(made.as_fd()), &stat::of(&made)?, meta)
+}

@@ -1,0 +1,165 @@
+//! The root of a source, through which nothing can be changed.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::StatVfsMountFlags;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use super::open;
+
+/// How a source is read, and what that means for its users.
+#[derive(Debug)]
+pub struct SourceNotes {
+    /// Through what it is read.
+    pub reading: Reading,
+    /// Whose access times reading changes.
+    pub access_times: AccessTimes,
+    /// Mounts below the root at the start, which are not entered. Through a private clone the
+    /// directories that they cover are seen, otherwise entering them fails with EXDEV.
+    pub mounts_below: Vec<PathBuf>,
+}
+
+/// Through what a source is read.
+#[derive(Debug)]
+pub enum Reading {
+    /// A clone of the root's mount that no other process sees: read-only, without access times, and
+    /// without devices. It keeps the file system busy.
+    PrivateClone,
+    /// The root itself, because the clone was refused with this error (EPERM without root's rights).
+    Root(io::Error),
+}
+
+/// Whose access times reading changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessTimes {
+    /// Nobody's.
+    Kept,
+    /// Those of symlinks.
+    SymlinksChange,
+    /// Those of symlinks, and of files and directories that belong to others than this user.
+    SymlinksAndForeignChange {
+        /// The user whose own files and directories keep theirs.
+        uid: u32,
+    },
+}
+
+impl fmt::Display for AccessTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kept => write!(f, "access times are kept"),
+            Self::SymlinksChange => write!(f, "access times of symlinks change"),
+            Self::SymlinksAndForeignChange { uid } => write!(
+                f,
+                "access times of symlinks change, and of all files and directories not owned by \
+                 user {uid}; run as root to keep them"
+            ),
+        }
+    }
+}
+
+/// Opens the root of a source.
+pub(super) fn open(path: &Path) -> io::Result<(OwnedFd, SourceNotes)> {
+    let plain = open::root(path)?;
+    let mounts_below = mounts_below(path)?;
+    let (root, reading, access_times) = match clone(&plain) {
+        Ok(clone) => (clone, Reading::PrivateClone, AccessTimes::Kept),
+        Err(refused) => {
+            let access_times = access_times_of(&plain)?;
+            (plain, Reading::Root(refused), access_times)
+        }
+    };
+    Ok((
+        root,
+        SourceNotes {
+            reading,
+            access_times,
+            mounts_below,
+        },
+    ))
+}
+
+/// A private clone of the mount at a directory. Mounts below are left out: whoever unmounts one must
+/// not find it busy because of us, and whoever mounts one later changes nothing for us.
+fn clone(dir: &OwnedFd) -> io::Result<OwnedFd> {
+    const AT_EMPTY_PATH: OpenTreeFlags = OpenTreeFlags::AT_EMPTY_PATH;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
+    let clone = open_tree(dir, "", flags)?;
+    set_read_only(&clone)?;
+    Ok(clone)
+}
+
+/// mount_setattr(2): no writes, no access times, no devices (which to open may have effects), and no
+/// mounts that appear because they appear elsewhere.
+fn set_read_only(mount: &OwnedFd) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOATIME | libc::MOUNT_ATTR_NODEV,
+        attr_clr: libc::MOUNT_ATTR__ATIME,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is a NUL-terminated constant, the structure outlives the call, and its true size
+    // is passed.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if set == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// What O_NOATIME, which only owners and root may use, and the mount leave to change.
+fn access_times_of(root: impl AsFd) -> io::Result<AccessTimes> {
+    let kept = StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOATIME;
+    let uid = rustix::process::geteuid();
+    Ok(if rustix::fs::fstatvfs(root)?.f_flag.intersects(kept) {
+        AccessTimes::Kept
+    } else if uid.is_root() {
+        AccessTimes::SymlinksChange
+    } else {
+        AccessTimes::SymlinksAndForeignChange { uid: uid.as_raw() }
+    })
+}
+
+fn mounts_below(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let root = root.canonicalize()?;
+    let table = std::fs::read("/proc/thread-self/mountinfo")?;
+    let points = table.split(|&byte| byte == b'\n').filter_map(|line| {
+        let field = line.split(|&byte| byte == b' ').nth(4)?;
+        Some(PathBuf::from(OsString::from_vec(unescape(field))))
+    });
+    Ok(points
+        .filter(|point| *point != root && point.starts_with(&root))
+        .collect())
+}
+
+/// The kernel writes spaces and the like in its table of mounts as a backslash and three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match tail {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] if byte == b'\\' => {
+                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = tail;
+            }
+            _ => bytes.push(byte),
+        }
+    }
+    bytes
+}
