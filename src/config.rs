@@ -2,7 +2,7 @@
 //! limit is reached.
 //!
 //! A setting comes from the command line, else from the environment, else from the configuration file
-//! (TOML, `--config FILE`, keys named like the fields here), else from its default. [`layers`] puts
+//! (TOML, `--config FILE`, keys named like the fields here), else from its default. [`load`] puts
 //! these together.
 
 mod address;

@@ -244,24 +244,4 @@ impl Push {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_colon_before_a_slash_names_a_host() {
-        for dst in ["host:/srv", "user@host:path", "host:"] {
-            let error = local_target(OsStr::new(dst)).expect_err(dst);
-            assert_eq!(error.exit_code(), 64);
-            assert!(
-                error.to_string().contains("over ssh comes later"),
-                "{error}"
-            );
-        }
-        for dst in ["/srv/a:b", "./a:b", "plain"] {
-            assert_eq!(
-                local_target(OsStr::new(dst)).expect(dst),
-                PathBuf::from(dst)
-            );
-        }
-    }
-}
+mod tests;

@@ -41,6 +41,12 @@ impl Stop {
         Ok(stop)
     }
 
+    /// Tells nobody by itself.
+    #[cfg(test)]
+    pub(super) fn unattended() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+
     /// Tells them.
     pub(super) fn tell(&self) {
         self.0.send_replace(true);

@@ -10,7 +10,7 @@ use super::*;
 
 /// A stream that keeps what was printed, or fails.
 #[derive(Clone, Default)]
-struct Printed(Rc<RefCell<Vec<u8>>>, Option<io::ErrorKind>);
+pub(super) struct Printed(Rc<RefCell<Vec<u8>>>, Option<io::ErrorKind>);
 
 impl Write for Printed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -24,23 +24,36 @@ impl Write for Printed {
     }
 }
 
-fn osync_with(output: Printed, input: impl Into<Vec<u8>>, args: &[&str]) -> (u8, String, String) {
-    let error = Printed::default();
-    let mut console = Console {
+/// A console with this input; what is printed to standard output and error is kept.
+pub(super) fn console(input: impl Into<Vec<u8>>) -> (Console, Printed, Printed) {
+    let (output, error) = (Printed::default(), Printed::default());
+    let console = Console {
         input: Box::new(io::Cursor::new(input.into())),
         output: Box::new(output.clone()),
         error: Box::new(error.clone()),
         is_terminal: false,
     };
-    let args = ["osync"].iter().chain(args).map(OsString::from);
-    let code = run(args, &mut console, |_| {});
+    (console, output, error)
+}
+
+fn osync_on(console: &mut Console, args: &[&str]) -> u8 {
+    run(
+        ["osync"].iter().chain(args).map(OsString::from),
+        console,
+        |_| {},
+    )
+}
+
+fn osync_with(input: impl Into<Vec<u8>>, args: &[&str]) -> (u8, String, String) {
+    let (mut console, output, error) = console(input);
+    let code = osync_on(&mut console, args);
     let text = |printed: Printed| String::from_utf8(printed.0.borrow().clone()).unwrap();
     (code, text(output), text(error))
 }
 
 /// Exit code, standard output and standard error of a command.
 fn osync(args: &[&str]) -> (u8, String, String) {
-    osync_with(Printed::default(), [], args)
+    osync_with([], args)
 }
 
 /// Exit code and standard error of a command that must fail.
@@ -153,10 +166,14 @@ fn nobody_there_exits_with_69_and_a_hint() {
 
 #[test]
 fn a_reader_that_went_away_is_no_error_and_a_full_disk_is_one() {
-    let closed = Printed(Rc::default(), Some(io::ErrorKind::BrokenPipe));
-    assert_eq!(osync_with(closed, [], &["--help"]).0, 0);
-    let full = Printed(Rc::default(), Some(io::ErrorKind::StorageFull));
-    assert_eq!(osync_with(full, [], &["--version"]).0, 1);
+    for (failure, args, code) in [
+        (io::ErrorKind::BrokenPipe, &["--help"], 0),
+        (io::ErrorKind::StorageFull, &["--version"], 1),
+    ] {
+        let (mut console, _, _) = console([]);
+        console.output = Box::new(Printed(Rc::default(), Some(failure)));
+        assert_eq!(osync_on(&mut console, args), code);
+    }
 }
 
 /// Commands against a source that answers as told, over the real channel.
@@ -241,7 +258,7 @@ mod with_a_source {
     ) -> (u8, String, Vec<Request>) {
         let source = source(answer);
         let args = [args, &["--command", &source.address]].concat();
-        let (code, output, _) = osync_with(Printed::default(), input, &args);
+        let (code, output, _) = osync_with(input, &args);
         source.end.send(()).unwrap();
         (code, output, source.serving.join().unwrap())
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Now, Stamp};
+use super::Now;
 use crate::tree::RelPath;
 
 /// First delay before a problem is tried again, in milliseconds; it doubles from there.

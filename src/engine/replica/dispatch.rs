@@ -248,6 +248,7 @@ impl Replica {
         if self.blocked(&dir) || self.behind_ancestor(lane, &dir) {
             return;
         }
+        let page_names = self.limits.page_names;
         let visit = self.walker(lane).visits.get_mut(&id).expect("the visit is there");
         visit.step = Step::Listing { full };
         if !std::mem::replace(&mut visit.bound, true) {
@@ -257,7 +258,7 @@ impl Replica {
         let order = Order::List {
             dir: dir.clone(),
             after: visit.after.clone(),
-            names_max: PAGE_NAMES_MAX,
+            names_max: page_names,
             compare: !visit.rescan.fresh,
             suspicion: visit.rescan.suspicion,
         };

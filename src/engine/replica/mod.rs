@@ -49,6 +49,8 @@ pub struct Limits {
     pub visits_max: usize,
     /// Bytes in one piece of a large file.
     pub chunk_bytes: u64,
+    /// Names in one page of a listing, at most [`super::walk::PAGE_NAMES_MAX`].
+    pub page_names: usize,
 }
 
 impl Default for Limits {
@@ -62,6 +64,7 @@ impl Default for Limits {
             streams_max: 4,
             visits_max: 32,
             chunk_bytes: 256 * 1024,
+            page_names: super::walk::PAGE_NAMES_MAX,
         }
     }
 }

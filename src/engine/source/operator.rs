@@ -2,7 +2,7 @@
 
 use super::{Action, Source};
 use crate::channel::Peer;
-use crate::engine::replica::Replica;
+use crate::engine::replica::{Replica, SUSPICION_MARGIN_SECS};
 use crate::engine::session::State;
 use crate::engine::walk::Rescan;
 use crate::engine::{Now, Stamp, Ticket};
@@ -10,7 +10,7 @@ use crate::report::{
     EventQueue, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus, SinkTransfer, Status,
     TransferReport,
 };
-use crate::tree::RelPath;
+use crate::tree::{RelPath, Time};
 use crate::wire::message::{
     Command, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Reply, Request,
 };
@@ -162,10 +162,13 @@ impl Source {
             && self.replicas.values().any(|(_, r)| !r.ledger.is_empty())
     }
 
-    /// The age of the oldest change that is not durable, by sink id, for the state directory.
-    pub fn oldest_changes(&self, now: Now) -> impl Iterator<Item = (&str, Option<u64>)> {
+    /// Until when every change is known to be durable, by sink id, for the state directory. A stale
+    /// value is older and only costs time: what changed since then is sent again after a restart.
+    pub fn durable_as_of(&self, now: Now) -> impl Iterator<Item = (&str, Time)> {
         self.replicas.values().map(move |(sink, replica)| {
-            (sink.as_str(), replica.oldest().map(|stamp| now.ms.saturating_sub(stamp.since_ms)))
+            let age_ms = age(now, replica.oldest()).unwrap_or(0);
+            let oldest = now.wall.minus_secs((age_ms / 1000) as i64 + SUSPICION_MARGIN_SECS);
+            (sink.as_str(), oldest.min(self.queue_empty.minus_secs(SUSPICION_MARGIN_SECS)))
         })
     }
 

@@ -22,14 +22,20 @@ pub(crate) use structure::*;
 use super::{Fs, Stat, Way, open_way};
 use crate::tree::{Kind, Metadata, Name, RelPath, Time, Xattrs};
 
+/// Gives the file at the first path a second name.
+pub(crate) type Linker = Box<dyn Fn(&RelPath, &RelPath)>;
+
+/// Opens the file at a path for writing, until what is returned is dropped.
+pub(crate) type Opener = Box<dyn Fn(&RelPath) -> Box<dyn Any>>;
+
 /// A file system with an empty root, and what a user can do to it from outside.
 pub(crate) struct Fixture<F: Fs> {
     /// The file system, writable.
     pub(crate) fs: F,
-    /// Makes a second name for a file: existing path, new path.
-    pub(crate) link: Box<dyn Fn(&RelPath, &RelPath)>,
-    /// Opens a file for writing, until what is returned is dropped.
-    pub(crate) hold_for_writing: Box<dyn Fn(&RelPath) -> Box<dyn Any>>,
+    /// A user who makes hard links.
+    pub(crate) link: Linker,
+    /// A user who writes.
+    pub(crate) hold_for_writing: Opener,
     /// True if owners, devices and `trusted.` attributes may be set.
     pub(crate) privileged: bool,
     /// Uid and gid of what is made without asking for an owner.

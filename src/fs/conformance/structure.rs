@@ -183,6 +183,13 @@ pub(crate) fn remove_tree_takes_all<F: Fs>(on: &Fixture<F>) {
         on.mkdir(&dir, "empty");
     }
     on.write(&tree, "file", b"x");
+    // Directories that even their owner may not change.
+    let locked = Metadata {
+        mode: 0o500,
+        ..on.dir_meta()
+    };
+    on.fs.set_dir_meta(&on.at("tree/d7"), &locked).unwrap();
+    on.fs.set_dir_meta(&tree, &locked).unwrap();
     on.fs.remove_tree(&root, &name("tree")).unwrap();
     assert_eq!(code(on.fs.stat(&root, &name("tree"))), Some(libc::ENOENT));
     assert_eq!(on.read(&on.at("kept"), "file"), b"kept");

@@ -336,15 +336,57 @@ fn reports_an_overflow<W: Pollable>(mut world: World<W>) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
     let overflowed = |events: &[RawEvent]| events.iter().any(|event| event.what == What::Overflow);
-    if world.watch.fill(u64::MAX) < 1.0 {
-        panic!("a queue without end");
-    }
+    assert!(world.watch.fill(u64::MAX) >= 1.0, "the queue has no end");
     let fill = world.watch.fill(world.watch.waiting().unwrap());
     assert!(fill > 0.5, "{fill}");
     assert!(overflowed(&world.events()));
     world.write("c");
     let events = world.events();
     assert!(said(&events, root, "c").contains(&What::Created));
+}
+
+/// Runs in a user namespace of its own whose limit of watches is low.
+fn says_when_no_watches_are_left<W: Pollable>(mut world: World<W>) {
+    if std::env::var_os(LIMITED).is_none() {
+        return;
+    }
+    let full = (0..20).find_map(|at| {
+        let name = format!("{at}");
+        world.mkdir(&name);
+        errno(world.watch.bind(&rel(&name)))
+    });
+    assert_eq!(full, Some(Errno::NOSPC));
+    // What is watched goes on.
+    world.write("0/a");
+    assert!(said(&world.events(), world.watch.bind(&rel("0")).unwrap(), "a").len() > 1);
+}
+
+/// Set where the limit of watches is low.
+const LIMITED: &str = "OSYNC_TEST_FEW_WATCHES";
+
+#[test]
+fn the_limit_of_watches_is_an_error_of_its_own() {
+    let unshare = |script: &str| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", script]);
+        command
+            .env(LIMITED, "1")
+            .arg(std::env::current_exe().unwrap());
+        command.output().unwrap()
+    };
+    let lower = "echo 12 > /proc/sys/user/max_inotify_watches";
+    if !unshare(lower).status.success() {
+        // Containers may forbid it; there is no other way to lower the limit for one test alone.
+        return;
+    }
+    let output = unshare(&format!(
+        "{lower} && exec \"$0\" --test-threads=1 says_when_no_watches_are_left"
+    ));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("2 passed"),
+        "{text}"
+    );
 }
 
 macro_rules! conforms {
@@ -370,6 +412,7 @@ macro_rules! conforms {
             is_readable_while_something_waits
             misses_nothing_in_new_directories
             reports_an_overflow
+            says_when_no_watches_are_left
         }
     };
 }

@@ -260,3 +260,44 @@ impl AsFd for Inotify {
         self.queue.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of an event as the kernel writes them.
+    fn event(flags: u32, name: &[u8]) -> Vec<u8> {
+        let mut bytes = [1u32, flags, 77, name.len() as u32]
+            .map(u32::to_ne_bytes)
+            .concat();
+        bytes.extend_from_slice(name);
+        bytes
+    }
+
+    #[test]
+    fn unknown_flags_are_a_reason_to_look() {
+        for flags in [0, 0x0010_0000, !0x0000_ffff] {
+            let (found, _) = parse(&event(flags, b"a\0\0\0")).expect("an event");
+            assert_eq!(found.what, What::Attributes, "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn a_name_ends_where_its_padding_begins() {
+        let bytes = event(ReadFlags::MOVED_TO.bits(), b"name\0\0\0\0");
+        let (found, used) = parse(&bytes).expect("an event");
+        assert_eq!(used, bytes.len());
+        assert_eq!(found.what, What::MovedTo(77));
+        assert_eq!(found.name, Name::new(b"name").ok());
+        let (unnamed, used) = parse(&event(ReadFlags::IGNORED.bits(), b"")).expect("an event");
+        assert_eq!((unnamed.name, used), (None, HEADER_BYTES));
+    }
+
+    #[test]
+    fn a_part_of_an_event_is_none() {
+        let bytes = event(ReadFlags::CREATE.bits(), b"name");
+        for length in 0..bytes.len() {
+            assert_eq!(parse(&bytes[..length]), None, "{length}");
+        }
+    }
+}

@@ -8,8 +8,11 @@ pub mod inotify;
 pub mod portable;
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use crate::config::WatchBackend;
+use crate::error::Error;
 use crate::tree::{Name, RelPath};
 
 /// Names one watched directory, as inotify's watch descriptor does.
@@ -85,6 +88,22 @@ pub trait Pollable: Watch {
     /// Readable when events may be there. Before waiting for it, read until [`Watch::read`] returns
     /// fewer than asked for: events that the backend holds already do not make it readable again.
     fn ready_fd(&self) -> BorrowedFd<'_>;
+}
+
+/// The chosen backend for the directories below an open root, whose path must be absolute and without
+/// symlinks.
+///
+/// # Errors
+/// If the system allows no further event queue.
+pub fn open(
+    backend: WatchBackend,
+    root: OwnedFd,
+    root_path: &Path,
+) -> Result<Box<dyn Pollable>, Error> {
+    Ok(match backend {
+        WatchBackend::Inotify => Box::new(inotify::Inotify::new(root)?),
+        WatchBackend::Notify => Box::new(portable::Portable::new(root, root_path)?),
+    })
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use notify::{ErrorKind, RecommendedWatcher, RecursiveMode, Watcher};
 use rustix::fs::{MemfdFlags, Mode, fchmod, fstat, memfd_create};
 use rustix::io::Errno;
 
-use self::queue::{QUEUE_EVENTS_MAX, Queue, Said, Subject};
+pub use self::queue::QUEUE_EVENTS_MAX;
+use self::queue::{Queue, Said, Subject};
 use super::{Pollable, RawEvent, Watch, Wd, What, beneath};
 use crate::error::Error;
 use crate::tree::RelPath;
