@@ -188,9 +188,8 @@ impl Error {
                 | ErrorCode::Terminating
                 | ErrorCode::Timeout
                 | ErrorCode::OutOfPhase => exit::TEMPORARY,
-                ErrorCode::Malformed | ErrorCode::Version | ErrorCode::Duplicate => {
-                    exit::UNEXPECTED
-                }
+                ErrorCode::Version | ErrorCode::Duplicate => exit::CONFIGURATION,
+                ErrorCode::Malformed => exit::UNEXPECTED,
             },
             Self::Unfinished { .. } => exit::TEMPORARY,
             Self::Problems { .. } => exit::PROBLEMS,

@@ -15,12 +15,15 @@
 
 pub mod channel;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod error;
 pub mod fs;
 pub mod report;
+pub mod root;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod tree;
 pub mod wire;

@@ -1,4 +1,7 @@
 //! The source endpoint: FileEvents (`watch`), readers, DataService and FlowControl.
 
+pub mod daemon;
+mod memory;
 pub mod reader;
+mod reading;
 pub mod watch;

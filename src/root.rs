@@ -1,0 +1,119 @@
+//! Checks of the directories that an operator has named, before anything starts and while it runs.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+
+use crate::error::Error;
+use crate::fs::real::{Nesting, RootIdentity, nested};
+
+/// What is done to a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It is read.
+    Source,
+    /// It is written.
+    Sink,
+}
+
+/// The absolute path, without symlinks, of a root that can be used.
+///
+/// # Errors
+/// [`Error::Root`] if it is missing, no directory, or not permitted; [`Error::Nested`] if it and the
+/// state directory contain each other.
+pub fn check(given: &Path, use_: Use, state_dir: &Path) -> Result<PathBuf, Error> {
+    let unusable = |reason: String| Error::Root {
+        path: given.to_owned(),
+        reason,
+    };
+    let path = given
+        .canonicalize()
+        .map_err(|error| unusable(error.to_string()))?;
+    let metadata = path
+        .metadata()
+        .map_err(|error| unusable(error.to_string()))?;
+    if !metadata.is_dir() {
+        return Err(unusable("it is no directory".to_owned()));
+    }
+    let (needed, lacking) = match use_ {
+        Use::Source => (Access::READ_OK | Access::EXEC_OK, "read"),
+        Use::Sink => (
+            Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK,
+            "write",
+        ),
+    };
+    rustix::fs::access(&path, needed)
+        .map_err(|errno| unusable(format!("no permission to {lacking} it: {errno}")))?;
+    apart(&path, state_dir)?;
+    Ok(path)
+}
+
+/// Refuses two directories of which one contains the other.
+///
+/// # Errors
+/// [`Error::Nested`], or [`Error::Root`] if a directory above them cannot be looked at.
+pub fn apart(first: &Path, second: &Path) -> Result<(), Error> {
+    let (inner, outer) = match nested(first, second) {
+        Ok(None) => return Ok(()),
+        Ok(Some(Nesting::FirstInSecond | Nesting::Same)) => (first, second),
+        Ok(Some(Nesting::SecondInFirst)) => (second, first),
+        Err(error) => {
+            return Err(Error::Root {
+                path: second.to_owned(),
+                reason: error.to_string(),
+            });
+        }
+    };
+    Err(Error::Nested {
+        inner: inner.to_owned(),
+        outer: outer.to_owned(),
+    })
+}
+
+/// Makes sure that a path still leads to the directory that was opened at the start.
+///
+/// # Errors
+/// What is there instead, for people.
+pub fn still_there(path: &Path, identity: RootIdentity) -> Result<(), String> {
+    match path.metadata() {
+        Ok(now) if now.dev() == identity.dev && now.ino() == identity.ino => Ok(()),
+        Ok(_) => Err("another directory is now in the place of the root".to_owned()),
+        // A host that is short of memory or descriptors says nothing about the root.
+        Err(error) if tells_nothing(&error) => Ok(()),
+        Err(error) => Err(format!("the root cannot be reached any more: {error}")),
+    }
+}
+
+fn tells_nothing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOMEM | libc::ENFILE | libc::EMFILE | libc::EINTR)
+    )
+}
+
+/// True if a directory holds nothing but what osync itself keeps in a target.
+///
+/// # Errors
+/// Those of reading it.
+pub fn is_empty(path: &Path) -> io::Result<bool> {
+    for entry in path.read_dir()? {
+        if entry?.file_name() != crate::fs::real::STAGE_NAME {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// How many entries the file system of a root holds, if the root is the top of it: nobody else's
+/// entries are among them then. `None` otherwise, and where the file system does not count.
+#[must_use]
+pub fn entries_of_own_file_system(root: &Path) -> Option<u64> {
+    let above = root.parent()?.metadata().ok()?;
+    if above.dev() == root.metadata().ok()?.dev() {
+        return None;
+    }
+    let counts = rustix::fs::statvfs(root).ok()?;
+    (counts.f_files > 0).then(|| counts.f_files.saturating_sub(counts.f_ffree))
+}

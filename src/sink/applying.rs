@@ -1,0 +1,58 @@
+//! Threads that apply changes.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::applier::Applier;
+use crate::error::Error;
+use crate::fs::real::RealFs;
+use crate::wire::message::{Change, Outcome};
+
+/// Outcomes that wait for the loop; appliers wait when there are more.
+const OUTCOMES_MAX: usize = 1024;
+
+/// The threads. Dropping it ends them after what they are doing.
+pub(super) struct Appliers {
+    changes: crossbeam_channel::Sender<(u64, Change)>,
+    outcomes: mpsc::Receiver<(u64, Outcome)>,
+}
+
+impl Appliers {
+    /// Starts so many threads.
+    pub(super) fn start(applier: &Arc<Applier<RealFs>>, threads: usize) -> Result<Self, Error> {
+        // The engine bounds what is under way, so this never grows beyond that.
+        let (changes, to_do) = crossbeam_channel::unbounded::<(u64, Change)>();
+        let (results, outcomes) = mpsc::channel(OUTCOMES_MAX);
+        for number in 0..threads {
+            let (applier, to_do, results) = (Arc::clone(applier), to_do.clone(), results.clone());
+            std::thread::Builder::new()
+                .name(format!("applier-{number}"))
+                .spawn(move || {
+                    for (number, change) in to_do {
+                        if results.blocking_send((number, applier.apply(change))).is_err() {
+                            return;
+                        }
+                    }
+                })
+                .map_err(|error| Error::Unexpected(format!("cannot start an applier: {error}")))?;
+        }
+        Ok(Self { changes, outcomes })
+    }
+
+    /// Hands out a change, never waiting.
+    pub(super) fn apply(&self, number: u64, change: Change) {
+        // Without appliers nothing is ever applied, which the loop notices.
+        let _ = self.changes.send((number, change));
+    }
+
+    /// The next outcome; `None` if all appliers broke down. Safe to cancel.
+    pub(super) async fn applied(&mut self) -> Option<(u64, Outcome)> {
+        self.outcomes.recv().await
+    }
+
+    /// An outcome that is there already.
+    pub(super) fn try_applied(&mut self) -> Option<(u64, Outcome)> {
+        self.outcomes.try_recv().ok()
+    }
+}

@@ -1,0 +1,557 @@
+//! The source endpoint: carries out what its engine decides, with real sockets, files and time.
+//!
+//! One task owns the engine, the watcher and both channels, so that the order in which things are told
+//! to the engine is the order in which they happened. Files are read by [`Readers`].
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
+
+use super::memory::Memory;
+use super::reader::ReaderSettings;
+use super::reading::Readers;
+use super::watch::inotify::InotifyLimits;
+use super::watch::{self as events, Pollable, RawEvent};
+use crate::channel::zmq::{Exposure, Listener};
+use crate::channel::{Channel, Incoming};
+use crate::clock::Clock;
+use crate::config::{Address, OnCritical, Settings, WatchBackend};
+use crate::engine::queue::HoldOff;
+use crate::engine::replica::Limits;
+use crate::engine::session::Heartbeat;
+use crate::engine::source::{self as engine, Action, Event, Source};
+use crate::engine::work::Finding;
+use crate::engine::{Now, Ticket};
+use crate::error::Error;
+use crate::fs::Fs;
+use crate::fs::real::{RealFs, Reading, RootIdentity, ignore_lease_signal};
+use crate::root::{self, Use};
+use crate::state::{KnownRoot, Role, SourceState, StateDir, random, random_id};
+use crate::tree::{Escaped, RelPath};
+use crate::wire::{
+    decode_command, decode_to_source, encode_command, encode_to_sink,
+};
+
+/// Where a source listens, with the ports that it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// Command channel.
+    pub command: Address,
+    /// Data channel.
+    pub data: Address,
+}
+
+/// What a source endpoint is told.
+pub struct Options {
+    /// The directory to replicate.
+    pub root: PathBuf,
+    /// Every setting.
+    pub settings: Settings,
+    /// Called once, when both channels listen and the root is open.
+    pub on_listening: Box<dyn FnOnce(Listening) + Send>,
+    /// Turns true when the endpoint must terminate in order.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Events of each kind that are taken in one turn, so that no kind starves another.
+const BATCH_MAX: usize = 256;
+
+/// How often the fill of the event queue is asked for while it is not empty, in milliseconds.
+const FILL_MS: u64 = 100;
+
+/// How often the root is checked and the state noted.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Runs a source endpoint until it is told to stop or cannot go on.
+///
+/// # Errors
+/// Whatever does not allow a start, and the loss of a channel or of the watcher.
+pub async fn run(options: Options) -> Result<(), Error> {
+    let Options {
+        root,
+        settings,
+        on_listening,
+        mut stop,
+    } = options;
+    let clock = Clock::start();
+    let opened = open(&root, &settings)?;
+    let exposure = if settings.insecure_bind {
+        Exposure::Anywhere
+    } else {
+        Exposure::Loopback
+    };
+    let (command, command_at) = Listener::bind(&settings.command.to_string(), exposure).await?;
+    let (data, data_at) = Listener::bind(&settings.data.to_string(), exposure).await?;
+    let mut daemon = Daemon::new(clock, opened, command, data, &settings)?;
+    on_listening(Listening {
+        command: bound(&command_at)?,
+        data: bound(&data_at)?,
+    });
+    let ended = daemon.serve(&mut stop).await;
+    daemon.close().await;
+    ended
+}
+
+fn bound(address: &str) -> Result<Address, Error> {
+    address
+        .parse()
+        .map_err(|error| Error::Unexpected(format!("bound to {address}: {error}")))
+}
+
+/// The root, opened and checked, with what is remembered of it.
+struct Opened {
+    path: PathBuf,
+    fs: RealFs,
+    watch: Box<dyn Pollable>,
+    dir: StateDir,
+    state: SourceState,
+}
+
+fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
+    let base = settings.state_dir()?;
+    let path = root::check(given, Use::Source, &base)?;
+    ignore_lease_signal()
+        .map_err(|error| Error::Unexpected(format!("cannot ignore SIGIO: {error}")))?;
+    let unusable = |error: std::io::Error| Error::Root {
+        path: given.to_owned(),
+        reason: error.to_string(),
+    };
+    let (fs, notes) = RealFs::source(&path).map_err(unusable)?;
+    if let Reading::Root(_) = notes.reading {
+        tracing::warn!("the root is read through its own mount: {}", notes.access_times);
+    }
+    for mount in &notes.mounts_below {
+        tracing::warn!("'{}' is another file system and is not entered", Escaped::path(mount));
+    }
+    let dir = StateDir::open(&base, Role::Source, &path, fs.identity())?;
+    let state = remembered(&dir, &path, fs.identity())?;
+    let root_fd = fs
+        .root()
+        .and_then(|root| root.as_fd().try_clone_to_owned())
+        .map_err(unusable)?;
+    let watch = events::open(settings.watch, root_fd, &path)?;
+    Ok(Opened {
+        path,
+        fs,
+        watch,
+        dir,
+        state,
+    })
+}
+
+/// The state of this root. Another directory in its place is another source, to which no resume point
+/// applies; an empty one is most likely a mount that is missing.
+fn remembered(
+    dir: &StateDir,
+    path: &std::path::Path,
+    identity: RootIdentity,
+) -> Result<SourceState, Error> {
+    let root = KnownRoot::new(path, identity);
+    let known: Option<SourceState> = dir.load()?;
+    let replaced = known.as_ref().is_some_and(|known| known.root != root);
+    let is_empty = || root::is_empty(path).map_err(|error| Error::io("list", path, error));
+    if replaced && is_empty()? {
+        return Err(Error::Root {
+            path: path.to_owned(),
+            reason: format!(
+                "it is empty and not the directory that it was; mount the right one, or remove '{}' if \
+                 this is the new source",
+                Escaped::path(dir.path())
+            ),
+        });
+    }
+    match known {
+        Some(state) if !replaced => Ok(state),
+        _ => {
+            if replaced {
+                tracing::warn!("the root is another directory than before: everything is compared");
+            }
+            Ok(SourceState {
+                root,
+                source_id: random_id()?,
+                durable_until: std::collections::BTreeMap::new(),
+            })
+        }
+    }
+}
+
+fn engine_settings(opened: &Opened, settings: &Settings) -> Result<engine::Settings, Error> {
+    let identity = opened.fs.identity();
+    Ok(engine::Settings {
+        root: Escaped::path(&opened.path).to_string(),
+        root_identity: format!("{:x}:{:x}", identity.dev, identity.ino),
+        source_id: opened.state.source_id.clone(),
+        instance: random()?,
+        limits: Limits {
+            queue_entries_max: settings.queue_entries_max,
+            in_flight_entries_max: settings.in_flight_entries_max,
+            problems_max: settings.problems_max,
+            hold_off: HoldOff {
+                min_ms: settings.hold_off_ms_min,
+                max_ms: settings.hold_off_ms_max,
+            },
+            ..Limits::default()
+        },
+        heartbeat: Heartbeat {
+            period_ms: settings.heartbeat_ms,
+            dead_after_ms: settings.dead_after_ms,
+        },
+        warning: settings.events_warning,
+        critical: settings.events_critical,
+        terminate_on_critical: settings.on_critical == OnCritical::Terminate,
+        suspect_since: Memory::suspect_since(&opened.state),
+    })
+}
+
+/// Why the loop woke up.
+enum Wake {
+    Command(Incoming),
+    Data(Incoming),
+    Found(Option<(Ticket, Finding)>),
+    Stop,
+    Housekeeping,
+    /// Events of the file system, or a deadline of the engine: both are looked at in every turn.
+    Turn,
+}
+
+/// The loop and everything that it owns.
+struct Daemon {
+    clock: Clock,
+    engine: Source,
+    actions: Vec<Action>,
+    watch: Box<dyn Pollable>,
+    /// A duplicate of the watcher's descriptor, to sleep on.
+    ready: AsyncFd<OwnedFd>,
+    /// The watcher may hold events that do not make it readable again.
+    unread: bool,
+    raw: Vec<RawEvent>,
+    /// Barriers that have not passed: how much must have been read by then.
+    barriers: Vec<(u64, Ticket)>,
+    fill_after_ms: u64,
+    limit_told: bool,
+    is_inotify: bool,
+    command: Listener,
+    data: Listener,
+    readers: Readers,
+    root: PathBuf,
+    identity: RootIdentity,
+    memory: Memory,
+    housekeeping: Interval,
+    is_stopping: bool,
+    is_over: bool,
+}
+
+impl Daemon {
+    fn new(
+        clock: Clock,
+        opened: Opened,
+        command: Listener,
+        data: Listener,
+        settings: &Settings,
+    ) -> Result<Self, Error> {
+        let mut actions = Vec::new();
+        let engine = Source::new(
+            engine_settings(&opened, settings)?,
+            clock.now(),
+            &mut actions,
+        );
+        let ready = sleep_on(opened.watch.ready_fd())
+            .map_err(|error| Error::Unexpected(format!("cannot wait for events: {error}")))?;
+        let identity = opened.fs.identity();
+        let reading = ReaderSettings {
+            lease: settings.read_lease,
+            ..ReaderSettings::default()
+        };
+        let mut housekeeping = interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            clock,
+            engine,
+            actions,
+            watch: opened.watch,
+            ready,
+            unread: true,
+            raw: Vec::with_capacity(BATCH_MAX),
+            barriers: Vec::new(),
+            fill_after_ms: 0,
+            limit_told: false,
+            is_inotify: settings.watch == WatchBackend::Inotify,
+            command,
+            data,
+            readers: Readers::start(opened.fs, reading, settings.readers)?,
+            root: opened.path,
+            identity,
+            memory: Memory::new(opened.dir, opened.state)?,
+            housekeeping,
+            is_stopping: false,
+            is_over: false,
+        })
+    }
+
+    /// Turns until the engine has ended.
+    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Error> {
+        self.carry_out();
+        loop {
+            let wake = self.wait(stop).await;
+            self.read_events()?;
+            self.take(wake)?;
+            self.take_waiting().await?;
+            self.pass_barriers();
+            let now = self.clock.now();
+            if now.ms >= self.engine.deadline() {
+                self.tell(now, Event::Tick);
+            }
+            self.engine.advance(now, &mut self.actions);
+            self.carry_out();
+            if self.is_over {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
+        let hurried = self.unread || !self.barriers.is_empty();
+        let deadline = self.clock.instant(self.engine.deadline());
+        tokio::select! {
+            incoming = self.command.recv() => Wake::Command(incoming),
+            incoming = self.data.recv() => Wake::Data(incoming),
+            found = self.readers.found() => Wake::Found(found),
+            () = told(stop), if !self.is_stopping => Wake::Stop,
+            _ = self.housekeeping.tick() => Wake::Housekeeping,
+            ready = self.ready.readable() => {
+                // Cleared before the read: whatever comes later makes it ready again.
+                if let Ok(mut ready) = ready {
+                    ready.clear_ready();
+                }
+                Wake::Turn
+            }
+            () = sleep_until(deadline) => Wake::Turn,
+            // Whatever else is ready has the same chance.
+            () = tokio::task::yield_now(), if hurried => Wake::Turn,
+        }
+    }
+
+    fn take(&mut self, wake: Wake) -> Result<(), Error> {
+        let now = self.clock.now();
+        match wake {
+            Wake::Command(incoming) => self.take_command(now, incoming)?,
+            Wake::Data(incoming) => self.take_data(now, incoming)?,
+            Wake::Found(Some((ticket, finding))) => self.tell(now, Event::Found(ticket, finding)),
+            Wake::Found(None) => {
+                return Err(Error::Unexpected("the readers broke down".into()));
+            }
+            Wake::Stop => {
+                self.is_stopping = true;
+                self.tell(now, Event::Stop);
+            }
+            Wake::Housekeeping => self.keep_house(now),
+            Wake::Turn => {}
+        }
+        Ok(())
+    }
+
+    /// Takes what has come meanwhile, without waiting.
+    async fn take_waiting(&mut self) -> Result<(), Error> {
+        for _ in 0..BATCH_MAX {
+            let Some(incoming) = waiting(&mut self.command).await else {
+                break;
+            };
+            self.take_command(self.clock.now(), incoming)?;
+        }
+        for _ in 0..BATCH_MAX {
+            let Some(incoming) = waiting(&mut self.data).await else {
+                break;
+            };
+            self.take_data(self.clock.now(), incoming)?;
+        }
+        for _ in 0..BATCH_MAX {
+            let Some((ticket, finding)) = self.readers.try_found() else {
+                break;
+            };
+            self.tell(self.clock.now(), Event::Found(ticket, finding));
+        }
+        Ok(())
+    }
+
+    fn take_command(&mut self, now: Now, incoming: Incoming) -> Result<(), Error> {
+        let event = match incoming {
+            Incoming::Packet(peer, frames) => match decode_command(&frames) {
+                Ok(message) => Event::Command(peer, message),
+                Err(error) => Event::CommandMalformed(peer, error.to_string()),
+            },
+            Incoming::Oversized(peer) => Event::CommandMalformed(peer, TOO_LARGE.to_owned()),
+            Incoming::Gone(peer) => Event::CommandGone(peer),
+            Incoming::Closed => return Err(lost("command")),
+        };
+        self.tell(now, event);
+        Ok(())
+    }
+
+    fn take_data(&mut self, now: Now, incoming: Incoming) -> Result<(), Error> {
+        let event = match incoming {
+            Incoming::Packet(peer, frames) => match decode_to_source(&frames) {
+                Ok(message) => Event::Data(peer, message),
+                Err(error) => Event::DataMalformed(peer, error.to_string()),
+            },
+            Incoming::Oversized(peer) => Event::DataMalformed(peer, TOO_LARGE.to_owned()),
+            Incoming::Gone(peer) => Event::DataGone(peer),
+            Incoming::Closed => return Err(lost("data")),
+        };
+        self.tell(now, event);
+        Ok(())
+    }
+
+    fn keep_house(&mut self, now: Now) {
+        if let Err(why) = root::still_there(&self.root, self.identity) {
+            self.tell(now, Event::RootLost(why));
+        }
+        self.memory.note(now, &self.engine.status(now));
+    }
+
+    // ---- events of the file system -----------------------------------------------------------------
+
+    fn read_events(&mut self) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut raw = std::mem::take(&mut self.raw);
+        let read = self
+            .watch
+            .read(&mut raw, BATCH_MAX)
+            .map_err(|error| Error::io("read events of", &self.root, error))?;
+        for event in raw.drain(..) {
+            self.tell(now, Event::Raw(event));
+        }
+        self.raw = raw;
+        self.unread = read == BATCH_MAX;
+        if !self.unread {
+            // The queue was empty after every barrier that was set before.
+            self.barriers.iter_mut().for_each(|(target, _)| *target = 0);
+            self.tell(now, Event::Fill(0, 0.0));
+        } else if now.ms >= self.fill_after_ms {
+            self.fill_after_ms = now.ms + FILL_MS;
+            if let Ok(waiting) = self.watch.waiting() {
+                self.tell(now, Event::Fill(waiting, self.watch.fill(waiting)));
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_barriers(&mut self) {
+        let consumed = self.watch.consumed();
+        let has_passed = |&(target, _): &(u64, Ticket)| target <= consumed;
+        while let Some(at) = self.barriers.iter().position(has_passed) {
+            let (_, ticket) = self.barriers.remove(at);
+            self.tell(self.clock.now(), Event::BarrierPassed(ticket));
+        }
+    }
+
+    fn bind(&mut self, path: RelPath) {
+        let bound = self.watch.bind(&path);
+        if let Err(error) = &bound
+            && error.raw_os_error() == Some(libc::ENOSPC)
+            && !std::mem::replace(&mut self.limit_told, true)
+        {
+            self.tell_limit(&path, error);
+        }
+        let result = bound.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO));
+        let now = self.clock.now();
+        self.engine
+            .handle(now, Event::Bound(path, result), &mut self.actions);
+    }
+
+    fn tell_limit(&self, path: &RelPath, error: &std::io::Error) {
+        let limits = self.is_inotify.then(InotifyLimits::read).and_then(Result::ok);
+        let path = self.root.join(std::path::Path::new(
+            <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path.as_bytes()),
+        ));
+        let text = match limits.map(|limits| limits.watches_exhausted(path, None)) {
+            Some(limit) => format!("{limit}; {}", limit.hint().unwrap_or_default()),
+            None => error.to_string(),
+        };
+        tracing::error!("{text}; until then such directories are compared again and again");
+    }
+
+    // ---- actions -----------------------------------------------------------------------------------
+
+    fn tell(&mut self, now: Now, event: Event) {
+        self.engine.handle(now, event, &mut self.actions);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        // A bind answers at once, which can ask for more.
+        while !self.actions.is_empty() {
+            for action in std::mem::take(&mut self.actions) {
+                self.act(action);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Bind { path } => self.bind(path),
+            Action::Unbind { wd } => self.watch.unbind(wd),
+            Action::Barrier { ticket } => {
+                // Where nobody can tell what waits, the queue has to be empty once.
+                let waiting = self.watch.waiting().unwrap_or(u64::MAX);
+                let target = self.watch.consumed().saturating_add(waiting);
+                self.barriers.push((target, ticket));
+            }
+            Action::Read { ticket, order } => self.readers.read(ticket, order),
+            Action::CloseStream { stream } => self.readers.close_stream(stream),
+            Action::SendCommand { peer, message } => {
+                self.command.send(peer, encode_command(&message));
+            }
+            Action::SendData { peer, message } => self.data.send(peer, encode_to_sink(&message)),
+            Action::DropCommand { peer } => self.command.disconnect(peer),
+            Action::DropData { peer } => self.data.disconnect(peer),
+            Action::Log { urgent: true, text } => tracing::error!("{text}"),
+            Action::Log {
+                urgent: false,
+                text,
+            } => tracing::info!("{text}"),
+            Action::Exit => self.is_over = true,
+        }
+    }
+
+    /// Lets replies reach those who wait for them, and remembers where everything stands.
+    async fn close(mut self) {
+        let now = self.clock.now();
+        self.memory.note(now, &self.engine.status(now));
+        tokio::join!(self.command.close(), self.data.close());
+        self.memory.close();
+    }
+}
+
+/// A duplicate of a descriptor, to wait until it is readable.
+fn sleep_on(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
+    let duplicate = fd.try_clone_to_owned()?;
+    // SAFETY: an OwnedFd is the same open descriptor until it is dropped.
+    Ok(unsafe { AsyncFd::register(duplicate) }?)
+}
+
+const TOO_LARGE: &str = "a message beyond the limits";
+
+fn lost(channel: &str) -> Error {
+    Error::Unexpected(format!("the {channel} channel cannot be listened on any more"))
+}
+
+/// What a channel has received already.
+async fn waiting<C: Channel>(channel: &mut C) -> Option<Incoming> {
+    tokio::select! {
+        biased;
+        incoming = channel.recv() => Some(incoming),
+        () = std::future::ready(()) => None,
+    }
+}
+
+/// Waits until the endpoint must end.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody is left who could tell.
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,170 @@
+//! What the source writes into its state directory while it runs: until when each sink has everything.
+//!
+//! Whatever changed later may be unknown to the next process, which then compares content too.
+
+use std::collections::BTreeMap;
+
+use crate::engine::Now;
+use crate::error::Error;
+use crate::report::{Phase, Status};
+use crate::state::{SourceState, StateDir};
+use crate::tree::Time;
+
+/// How far the time of a change and the moment at which it was heard of may lie apart, in seconds.
+const MARGIN_SECS: i64 = 2;
+
+/// Sinks remembered; those not heard of for longest are forgotten, which costs a comparison.
+const SINKS_MAX: usize = 256;
+
+/// The state of a source, and the thread that writes it: a disk under load must not hold up events.
+pub(super) struct Memory {
+    state: SourceState,
+    saved: SourceState,
+    /// When each sink was first seen in transfer by this process.
+    transfer_since: BTreeMap<String, Time>,
+    writer: Writer,
+}
+
+impl Memory {
+    /// Remembers `state` from now on.
+    pub(super) fn new(dir: StateDir, state: SourceState) -> Result<Self, Error> {
+        dir.save(&state)
+            .map_err(|error| Error::io("write the state in", dir.path(), error))?;
+        Ok(Self {
+            saved: state.clone(),
+            state,
+            transfer_since: BTreeMap::new(),
+            writer: Writer::start(dir)?,
+        })
+    }
+
+    /// Since when changes may be unknown to each sink.
+    pub(super) fn suspect_since(state: &SourceState) -> BTreeMap<String, Time> {
+        let sinks = state.durable_until.iter();
+        sinks
+            .map(|(sink, until)| (sink.clone(), until.minus_secs(MARGIN_SECS)))
+            .collect()
+    }
+
+    /// Takes in where the sinks stand, and has it written if that is news. To be called about once a
+    /// second.
+    pub(super) fn note(&mut self, now: Now, status: &Status) {
+        for sink in &status.sinks {
+            if sink.phase != Phase::Transfer {
+                continue;
+            }
+            let first = *self
+                .transfer_since
+                .entry(sink.sink.clone())
+                .or_insert(now.wall);
+            let until = match sink.lag_ms {
+                None => now.wall,
+                Some(lag_ms) => before(now.wall, lag_ms),
+            };
+            let known = self.state.durable_until.get(&sink.sink);
+            // While the comparison that began with the session goes on, what an earlier process left
+            // open is still open.
+            if known.is_none() || sink.lag_ms.is_none() || until > first {
+                self.state.durable_until.insert(sink.sink.clone(), until);
+            }
+        }
+        while self.state.durable_until.len() > SINKS_MAX {
+            let oldest = self.state.durable_until.iter().min_by_key(|(_, until)| **until);
+            let Some(sink) = oldest.map(|(sink, _)| sink.clone()) else {
+                break;
+            };
+            self.state.durable_until.remove(&sink);
+        }
+        let settled = status.sinks.iter().all(|sink| sink.lag_ms.is_none());
+        // A quiet source need not write that it is still quiet.
+        let news = self.state != self.saved && !(settled && self.quiet());
+        if news && self.writer.write(&self.state) {
+            self.saved = self.state.clone();
+        }
+    }
+
+    /// True if what is saved says of each sink that everything was durable not long ago.
+    fn quiet(&self) -> bool {
+        const QUIET_SECS: i64 = 60;
+        self.state.durable_until.iter().all(|(sink, until)| {
+            let saved = self.saved.durable_until.get(sink);
+            saved.is_some_and(|saved| *saved > until.minus_secs(QUIET_SECS))
+        })
+    }
+
+    /// Writes what is known at the end.
+    pub(super) fn close(self) {
+        self.writer.finish(self.state);
+    }
+}
+
+fn before(time: Time, ms: u64) -> Time {
+    const NANOS: i64 = 1_000_000_000;
+    let whole = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+    let nanos = i64::from(time.nanos) - (ms % 1000) as i64 * 1_000_000;
+    let borrowed = i64::from(nanos < 0);
+    Time {
+        secs: time.secs.saturating_sub(whole).saturating_sub(borrowed),
+        nanos: (nanos + borrowed * NANOS) as u32,
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    states: crossbeam_channel::Sender<SourceState>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Writer {
+    fn start(dir: StateDir) -> Result<Self, Error> {
+        let (states, to_write) = crossbeam_channel::bounded::<SourceState>(1);
+        let thread = std::thread::Builder::new()
+            .name("state".into())
+            .spawn(move || {
+                for state in to_write {
+                    if let Err(error) = dir.save(&state) {
+                        let path = crate::tree::Escaped::path(dir.path());
+                        tracing::warn!("the state in '{path}' cannot be written: {error}");
+                    }
+                }
+            })
+            .map_err(|error| Error::Unexpected(format!("cannot start a thread: {error}")))?;
+        Ok(Self { states, thread })
+    }
+
+    /// Has a state written, unless an older one is still being written.
+    fn write(&self, state: &SourceState) -> bool {
+        self.states.try_send(state.clone()).is_ok()
+    }
+
+    fn finish(self, state: SourceState) {
+        // Both fail only if the thread broke down, which it has said itself.
+        let _ = self.states.send(state);
+        drop(self.states);
+        let _ = self.thread.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goes_back_in_time_across_seconds() {
+        let time = Time {
+            secs: 10,
+            nanos: 200_000_000,
+        };
+        assert_eq!(
+            before(time, 1_500),
+            Time {
+                secs: 8,
+                nanos: 700_000_000
+            }
+        );
+        assert_eq!(
+            before(time, 200),
+            Time { secs: 10, nanos: 0 }
+        );
+    }
+}

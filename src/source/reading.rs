@@ -1,0 +1,142 @@
+//! Threads that carry out the engine's reads.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
+use crate::clock::wall;
+use crate::engine::Ticket;
+use crate::engine::work::{Finding, Order};
+use crate::error::Error;
+use crate::fs::real::{RealFile, RealFs};
+
+/// Findings that wait for the loop; readers wait when there are more.
+const FINDINGS_MAX: usize = 256;
+
+type Stream = Arc<OpenFile<RealFile>>;
+
+/// What all readers share.
+struct Shared {
+    fs: RealFs,
+    settings: ReaderSettings,
+    streams: Mutex<HashMap<u64, Stream>>,
+    next_stream: AtomicU64,
+}
+
+/// The threads, and the files that they hold open for streaming. Dropping it ends the threads after
+/// what they are doing.
+pub(super) struct Readers {
+    shared: Arc<Shared>,
+    orders: crossbeam_channel::Sender<(Ticket, Order)>,
+    found: mpsc::Receiver<(Ticket, Finding)>,
+}
+
+impl Readers {
+    /// Starts so many threads.
+    pub(super) fn start(fs: RealFs, settings: ReaderSettings, threads: usize) -> Result<Self, Error> {
+        let shared = Arc::new(Shared {
+            fs,
+            settings,
+            streams: Mutex::new(HashMap::new()),
+            next_stream: AtomicU64::new(1),
+        });
+        // The engine bounds what is under way, so this never grows beyond that.
+        let (orders, to_do) = crossbeam_channel::unbounded();
+        let (results, found) = mpsc::channel(FINDINGS_MAX);
+        for number in 0..threads {
+            let (shared, to_do, results) = (Arc::clone(&shared), to_do.clone(), results.clone());
+            std::thread::Builder::new()
+                .name(format!("reader-{number}"))
+                .spawn(move || shared.work(&to_do, &results))
+                .map_err(|error| Error::Unexpected(format!("cannot start a reader: {error}")))?;
+        }
+        Ok(Self {
+            shared,
+            orders,
+            found,
+        })
+    }
+
+    /// Hands out work, never waiting.
+    pub(super) fn read(&self, ticket: Ticket, order: Order) {
+        // Without readers nothing is ever found, which the loop notices.
+        let _ = self.orders.send((ticket, order));
+    }
+
+    /// Closes a file that a look has opened.
+    pub(super) fn close_stream(&self, stream: u64) {
+        self.shared.lock().remove(&stream);
+    }
+
+    /// The next finding; `None` if all readers broke down. Safe to cancel.
+    pub(super) async fn found(&mut self) -> Option<(Ticket, Finding)> {
+        self.found.recv().await
+    }
+
+    /// A finding that is there already.
+    pub(super) fn try_found(&mut self) -> Option<(Ticket, Finding)> {
+        self.found.try_recv().ok()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Stream>> {
+        // The map is whole after every statement that changes it.
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(
+        &self,
+        to_do: &crossbeam_channel::Receiver<(Ticket, Order)>,
+        results: &mpsc::Sender<(Ticket, Finding)>,
+    ) {
+        let mut reader = Reader::new(self.settings);
+        for (ticket, order) in to_do {
+            let finding = self.carry_out(&mut reader, &order);
+            if results.blocking_send((ticket, finding)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&self, reader: &mut Reader<RealFs>, order: &Order) -> Finding {
+        match order {
+            Order::ReadChunk {
+                stream,
+                offset,
+                bytes,
+            } => match self.stream(*stream) {
+                Some(open) => read_chunk(&self.fs, &open, *offset, *bytes),
+                // Closed meanwhile: what it would have held counts for nobody.
+                None => Finding::Chunk(bytes::Bytes::new()),
+            },
+            Order::EndStream {
+                stream,
+                path,
+                unsettled,
+            } => match self.stream(*stream) {
+                Some(open) => end_stream(&self.fs, &open, path, *unsettled),
+                None => Finding::StreamEnded { whole: false },
+            },
+            Order::Look { .. }
+            | Order::LookDir { .. }
+            | Order::CheckRename { .. }
+            | Order::List { .. } => {
+                let mut next = || self.next_stream.fetch_add(1, Ordering::Relaxed);
+                let finding = reader.read(&self.fs, wall(), order, &mut next);
+                let mut streams = self.lock();
+                for open in reader.take_opened() {
+                    streams.insert(open.stream, Arc::new(open));
+                }
+                finding
+            }
+        }
+    }
+
+    fn stream(&self, stream: u64) -> Option<Stream> {
+        self.lock().get(&stream).map(Arc::clone)
+    }
+}
