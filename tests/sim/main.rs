@@ -21,7 +21,8 @@ const FIXED_SEEDS: u64 = 3000;
 
 fn run(seed: u64, trace: bool) -> Result<u64, String> {
     let faults = Faults::of_seed(seed);
-    World::new(seed, faults, trace).run()
+    let world = std::panic::catch_unwind(|| World::new(seed, faults, trace).run());
+    world.unwrap_or_else(|_| Err("a panic".to_owned()))
 }
 
 fn check(seed: u64) {

@@ -54,6 +54,7 @@ impl Replica {
             self.dispatch_walk(now, lane, out);
             self.dispatch_streams(lane, out);
         }
+        self.note_whole();
     }
 
     fn retry_problems(&mut self, now: Now) {

@@ -44,7 +44,8 @@ impl Replica {
         true
     }
 
-    fn note_whole(&mut self) {
+    /// A whole walk has ended when nothing of it is left on the way.
+    pub(super) fn note_whole(&mut self) {
         if self.whole_walk.is_some_and(|pos| self.reached(pos)) {
             self.whole_walk = None;
         }
@@ -70,7 +71,7 @@ impl Replica {
             if self.ledger.clear(&path, number) {
                 // Nothing below a directory with a problem was sent.
                 let stamp = self.fresh_stamp(now);
-                self.backlog_walk.owe(path, Rescan::compare(stamp));
+                self.compare(Lane::Backlog, path, Rescan::compare(stamp));
             }
         }
         for (path, stamp) in not_new {

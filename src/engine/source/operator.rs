@@ -141,7 +141,7 @@ impl Source {
         if self.replicas.is_empty() {
             return Some("a sink: none is registered".to_owned());
         }
-        let late = self.replicas.values().find(|(_, replica)| !replica.reached(flush.pos));
+        let late = self.replicas.values().find(|(_, replica)| !replica.flushed(flush.pos));
         late.map(|(sink, replica)| match &replica.link {
             None => format!("sink {sink}, which is away"),
             Some(_) => format!("sink {sink}, with {} entries pending", replica.pending()),
