@@ -148,6 +148,8 @@ struct InFlight {
     stamp: Stamp,
     bytes: u64,
     subject: Subject,
+    /// Places of the entries that the sink refused.
+    refused: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -495,7 +497,7 @@ impl Replica {
         self.in_flight_entries[lane as usize] += subject.entries();
         self.in_flight_bytes[lane as usize] += bytes;
         self.sent_meter.add(now.ms, subject.entries() as u64, bytes);
-        self.in_flight.insert(link.sent, InFlight { lane, stamp, bytes, subject });
+        self.in_flight.insert(link.sent, InFlight { lane, stamp, bytes, subject, refused: Vec::new() });
         out.push(Action::SendData {
             peer,
             message: ToSink::Change { epoch: link.epoch, number: link.sent, lane, change },

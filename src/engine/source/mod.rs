@@ -446,8 +446,7 @@ impl Source {
             self.arming.drop_visit(id);
             return;
         };
-        let last = listed.entries.last().map(|entry| entry.name.clone());
-        visit.next_after = if listed.more { last } else { None };
+        visit.next_after = listed.upto;
         let dirs = listed.entries.into_iter().filter(|entry| entry.kind == Kind::Dir);
         visit.subdirs = dirs.map(|entry| (entry.name, true)).collect();
         visit.step = Step::Look;
