@@ -377,7 +377,13 @@ impl Source {
         });
         let gone = matches!(result, Err(libc::ENOENT | libc::ENOTDIR));
         if bound || gone {
-            self.unwatched.remove(&path);
+            if self.unwatched.remove(&path).is_some() && bound {
+                // What changed while it had no watch was told by nobody.
+                let stamp = self.stamp(now);
+                for (_, replica) in self.replicas.values_mut() {
+                    replica.owe(path.clone(), Rescan::compare(stamp));
+                }
+            }
         } else if !self.unwatched.contains_key(&path) {
             if self.unwatched.len() >= UNWATCHED_MAX {
                 self.unwatched_more += 1;

@@ -148,10 +148,15 @@ impl Source {
         })
     }
 
-    /// True if every sink equals the source as far as the source can know, and there is one.
+    /// True if every sink equals the source as far as the source can know, and there is one. With
+    /// directories that have no watch the source cannot know.
     #[must_use]
     pub fn converged(&self) -> bool {
-        !self.replicas.is_empty() && self.halted.is_none() && self.replicas.values().all(|(_, r)| r.converged())
+        !self.replicas.is_empty() && self.sees_all() && self.replicas.values().all(|(_, r)| r.converged())
+    }
+
+    fn sees_all(&self) -> bool {
+        self.halted.is_none() && self.unwatched.is_empty() && self.unwatched_more == 0
     }
 
     /// True if nothing is left to do on any sink but problems; `None` if no sink is known.
@@ -201,7 +206,7 @@ impl Source {
         let sinks = self.replicas.iter().map(|(&key, (sink, replica))| SinkStatus {
             sink: sink.clone(),
             phase: self.phase_of(key),
-            converged: replica.converged(),
+            converged: replica.converged() && self.sees_all(),
             lag_ms: age(now, replica.oldest()),
             pending_entries: replica.pending(),
             problems: replica.ledger.len(),
