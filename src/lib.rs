@@ -10,10 +10,14 @@
 //! 5. [`sink`] puts them into the target tree and makes them durable.
 //! 6. [`report`] says where all this stands.
 //!
-//! [`tree`] has the nouns, [`fs`] everything that is done to a file system.
+//! [`cli`] is what people type and read, [`config`] every setting with its limits, [`error`] what can
+//! end a command. [`tree`] has the nouns, [`fs`] everything that is done to a file system.
 
 pub mod channel;
+pub mod cli;
+pub mod config;
 pub mod engine;
+pub mod error;
 pub mod fs;
 pub mod report;
 pub mod sink;

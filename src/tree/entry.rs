@@ -53,7 +53,9 @@ impl TryFrom<u8> for Kind {
 
 /// A point in time of the file system's clock: seconds since 1970 (negative before) and nanoseconds
 /// (0 to 999 999 999).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Time {
     /// Whole seconds since 1970-01-01 UTC, rounded down.
     pub secs: i64,
@@ -65,7 +67,10 @@ impl Time {
     /// This time less `secs` seconds.
     #[must_use]
     pub fn minus_secs(self, secs: i64) -> Self {
-        Self { secs: self.secs.saturating_sub(secs), nanos: self.nanos }
+        Self {
+            secs: self.secs.saturating_sub(secs),
+            nanos: self.nanos,
+        }
     }
 }
 

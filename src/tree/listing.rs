@@ -20,8 +20,13 @@ impl NameRange {
     /// True if `name` lies in the range.
     #[must_use]
     pub fn contains(&self, name: &[u8]) -> bool {
-        self.after.as_ref().is_none_or(|after| name > after.as_bytes())
-            && self.upto.as_ref().is_none_or(|upto| name <= upto.as_bytes())
+        self.after
+            .as_ref()
+            .is_none_or(|after| name > after.as_bytes())
+            && self
+                .upto
+                .as_ref()
+                .is_none_or(|upto| name <= upto.as_bytes())
     }
 }
 

@@ -7,6 +7,6 @@ mod entry;
 mod listing;
 mod path;
 
-pub use entry::{Body, Entry, Kind, Metadata, State, Time, Xattrs, XATTRS_BYTES_MAX};
+pub use entry::{Body, Entry, Kind, Metadata, State, Time, XATTRS_BYTES_MAX, Xattrs};
 pub use listing::{Digest, ListEntry, NameRange};
-pub use path::{InvalidPath, Name, RelPath, NAME_BYTES_MAX, PATH_BYTES_MAX};
+pub use path::{Escaped, InvalidPath, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath};

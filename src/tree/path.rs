@@ -2,9 +2,11 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Longest name of one entry, in bytes (NAME_MAX of every Linux file system that osync meets).
 pub const NAME_BYTES_MAX: usize = 255;
@@ -34,8 +36,8 @@ pub enum InvalidPath {
 }
 
 /// One name in a directory: 1 to [`NAME_BYTES_MAX`] bytes, without slash or NUL, not `.` or `..`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "serde_bytes::ByteBuf", into = "serde_bytes::ByteBuf")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "serde_bytes::ByteBuf")]
 pub struct Name(Arc<[u8]>);
 
 impl Name {
@@ -75,8 +77,8 @@ fn check_name(bytes: &[u8]) -> Result<(), InvalidPath> {
 ///
 /// The order puts every path directly before all that is below it, so that a subtree is one
 /// contiguous range of an ordered map.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "serde_bytes::ByteBuf", into = "serde_bytes::ByteBuf")]
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "serde_bytes::ByteBuf")]
 pub struct RelPath(Arc<[u8]>);
 
 impl Default for RelPath {
@@ -158,7 +160,10 @@ impl RelPath {
             return None;
         }
         Some(match self.0.iter().rposition(|&b| b == b'/') {
-            Some(at) => (Self(Arc::from(&self.0[..at])), Name(Arc::from(&self.0[at + 1..]))),
+            Some(at) => (
+                Self(Arc::from(&self.0[..at])),
+                Name(Arc::from(&self.0[at + 1..])),
+            ),
             None => (Self::root(), Name(self.0.clone())),
         })
     }
@@ -194,7 +199,11 @@ impl RelPath {
         if !dir.is_above(self) {
             return None;
         }
-        let rest = if dir.is_root() { &self.0[..] } else { &self.0[dir.0.len() + 1..] };
+        let rest = if dir.is_root() {
+            &self.0[..]
+        } else {
+            &self.0[dir.0.len() + 1..]
+        };
         rest.split(|&b| b == b'/').next()
     }
 
@@ -233,26 +242,44 @@ impl PartialOrd for RelPath {
     }
 }
 
-/// Writes bytes so that any terminal and any log shows them on one line.
-fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() || c == '\\' {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                write!(f, "{c}")?;
+/// Bytes of a name or path, displayed so that any terminal and any log shows them on one line: control
+/// characters, backslashes and bytes that are no text are written as escapes.
+#[derive(Clone, Copy)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl<'a> Escaped<'a> {
+    /// A path of the operating system.
+    #[must_use]
+    pub fn path(path: &'a Path) -> Self {
+        Self(path.as_os_str().as_bytes())
+    }
+}
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_control() || c == '\\' {
+                    write!(f, "{}", c.escape_default())?;
+                } else {
+                    write!(f, "{c}")?;
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
             }
         }
-        for byte in chunk.invalid() {
-            write!(f, "\\x{byte:02x}")?;
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_root() { write!(f, ".") } else { escape(&self.0, f) }
+        if self.is_root() {
+            write!(f, ".")
+        } else {
+            Escaped(&self.0).fmt(f)
+        }
     }
 }
 
@@ -264,7 +291,7 @@ impl fmt::Debug for RelPath {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        escape(&self.0, f)
+        Escaped(&self.0).fmt(f)
     }
 }
 
@@ -281,9 +308,10 @@ impl TryFrom<serde_bytes::ByteBuf> for Name {
     }
 }
 
-impl From<Name> for serde_bytes::ByteBuf {
-    fn from(name: Name) -> Self {
-        Self::from(name.0.to_vec())
+/// Bytes on the wire; where people read (JSON), the text of [`Escaped`], which is not read back.
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_bytes_or_text(&self.0, self, serializer)
     }
 }
 
@@ -294,14 +322,29 @@ impl TryFrom<serde_bytes::ByteBuf> for RelPath {
     }
 }
 
-impl From<RelPath> for serde_bytes::ByteBuf {
-    fn from(path: RelPath) -> Self {
-        Self::from(path.0.to_vec())
+/// Bytes on the wire; where people read (JSON), the text of [`Escaped`], which is not read back.
+impl Serialize for RelPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_bytes_or_text(&self.0, self, serializer)
+    }
+}
+
+fn serialize_bytes_or_text<S: Serializer>(
+    bytes: &[u8],
+    text: &impl fmt::Display,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    if serializer.is_human_readable() {
+        serializer.collect_str(text)
+    } else {
+        serializer.serialize_bytes(bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn path(text: &str) -> RelPath {
@@ -328,7 +371,9 @@ mod tests {
 
     #[test]
     fn a_subtree_is_one_range() {
-        let mut paths: Vec<_> = ["a.b", "a/b", "a", "a/b/c", "a-", "a/c", "b", "a!"].map(path).into();
+        let mut paths: Vec<_> = ["a.b", "a/b", "a", "a/b/c", "a-", "a/c", "b", "a!"]
+            .map(path)
+            .into();
         paths.sort();
         let order: Vec<_> = paths.iter().map(ToString::to_string).collect();
         assert_eq!(order, ["a", "a/b", "a/b/c", "a/c", "a!", "a-", "a.b", "b"]);
@@ -339,8 +384,29 @@ mod tests {
         assert!(path("a").covers(&path("a/b")) && path("a").is_above(&path("a/b")));
         assert!(!path("a").covers(&path("ab")) && !path("a").is_above(&path("a")));
         assert_eq!(path("a/b/c").component_below(&path("a")), Some(&b"b"[..]));
-        assert_eq!(path("a/b").moved(&path("a"), &path("x/y")), Some(path("x/y/b")));
-        assert_eq!(path("a").split(), Some((RelPath::root(), Name::new(b"a").expect("a name"))));
-        assert_eq!(format!("{}", RelPath::new(b"a\n\xff\\").expect("bytes")), "a\\n\\xff\\\\");
+        assert_eq!(
+            path("a/b").moved(&path("a"), &path("x/y")),
+            Some(path("x/y/b"))
+        );
+        assert_eq!(
+            path("a").split(),
+            Some((RelPath::root(), Name::new(b"a").expect("a name")))
+        );
+        assert_eq!(
+            format!("{}", RelPath::new(b"a\n\xff\\").expect("bytes")),
+            "a\\n\\xff\\\\"
+        );
+    }
+
+    #[test]
+    fn is_bytes_on_the_wire_and_text_in_json() {
+        let odd = RelPath::new(b"a/\xff").expect("bytes");
+        assert_eq!(serde_json::to_string(&odd).expect("json"), r#""a/\\xff""#);
+        let wire = rmp_serde::to_vec(&odd).expect("bytes");
+        assert_eq!(wire, [0xc4, 3, b'a', b'/', 0xff]);
+        assert_eq!(
+            rmp_serde::from_slice::<RelPath>(&wire).expect("a path"),
+            odd
+        );
     }
 }

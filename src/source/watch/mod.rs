@@ -3,11 +3,16 @@
 //! A backend reports what the kernel said about one watched directory, in the kernel's order, and does
 //! not interpret it: which path a descriptor means is known to [`crate::engine::bindings`] alone.
 
+mod beneath;
 pub mod inotify;
 pub mod portable;
 
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use crate::config::WatchBackend;
+use crate::error::Error;
 use crate::tree::{Name, RelPath};
 
 /// Names one watched directory, as inotify's watch descriptor does.
@@ -77,3 +82,29 @@ pub trait Watch: Send {
     /// Estimated share of the queue's limit that `waiting` units fill, 0.0 to 1.0.
     fn fill(&self, waiting: u64) -> f64;
 }
+
+/// A [`Watch`] whose events arrive from outside, so that a daemon can sleep until there are some.
+pub trait Pollable: Watch {
+    /// Readable when events may be there. Before waiting for it, read until [`Watch::read`] returns
+    /// fewer than asked for: events that the backend holds already do not make it readable again.
+    fn ready_fd(&self) -> BorrowedFd<'_>;
+}
+
+/// The chosen backend for the directories below an open root, whose path must be absolute and without
+/// symlinks.
+///
+/// # Errors
+/// If the system allows no further event queue.
+pub fn open(
+    backend: WatchBackend,
+    root: OwnedFd,
+    root_path: &Path,
+) -> Result<Box<dyn Pollable>, Error> {
+    Ok(match backend {
+        WatchBackend::Inotify => Box::new(inotify::Inotify::new(root)?),
+        WatchBackend::Notify => Box::new(portable::Portable::new(root, root_path)?),
+    })
+}
+
+#[cfg(test)]
+mod conformance;

@@ -1,0 +1,123 @@
+//! Options that several subcommands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::ValueEnum;
+
+use crate::config::{self, Address, Given, LogFormat, LogLevel, Settings, WatchBackend};
+use crate::error::Error;
+
+/// Options of commands that talk to a running source.
+#[derive(Debug, Args)]
+pub(super) struct OperatorArgs {
+    /// Command channel of the source [default: tcp://127.0.0.1:7440]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "OSYNC_COMMAND",
+        hide_env_values = true
+    )]
+    command: Option<Address>,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl OperatorArgs {
+    pub(super) fn settings(&self) -> Result<Settings, Error> {
+        let mut given = Vec::new();
+        give(&mut given, "command", self.command.as_ref());
+        config::load(self.config.as_deref(), &given)
+    }
+}
+
+/// Options of the endpoints.
+#[derive(Debug, Args)]
+pub(super) struct DaemonArgs {
+    /// Command channel of the source [default: tcp://127.0.0.1:7440, push: any port]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "OSYNC_COMMAND",
+        hide_env_values = true
+    )]
+    pub(super) command: Option<Address>,
+    /// Data channel of the source [default: tcp://127.0.0.1:7441, push: any port]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) data: Option<Address>,
+    /// Where small durable state lies [default: STATE_DIRECTORY, /var/lib/osync, ~/.local/state/osync]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "OSYNC_STATE_DIR",
+        hide_env_values = true
+    )]
+    state_dir: Option<String>,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Any setting of the configuration file; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum, hide_possible_values = true)]
+    log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", value_enum, hide_possible_values = true)]
+    log_level: Option<LogLevel>,
+}
+
+impl DaemonArgs {
+    pub(super) fn settings(&self) -> Result<Settings, Error> {
+        self.settings_with(Vec::new())
+    }
+
+    /// The settings, with flags that only some endpoints have.
+    pub(super) fn settings_with(&self, flags: Vec<Given>) -> Result<Settings, Error> {
+        let assignments = self.set.iter().map(|text| Given::assignment(text));
+        let mut given = assignments.collect::<Result<Vec<_>, _>>()?;
+        give(&mut given, "command", self.command.as_ref());
+        give(&mut given, "data", self.data.as_ref());
+        give(&mut given, "state_dir", self.state_dir.as_ref());
+        give(&mut given, "log_format", self.log_format.map(name).as_ref());
+        give(&mut given, "log_level", self.log_level.map(name).as_ref());
+        given.extend(flags);
+        config::load(self.config.as_deref(), &given)
+    }
+}
+
+/// Options of the endpoint that watches and listens.
+#[derive(Debug, Args)]
+pub(super) struct SourceArgs {
+    /// What reports changes: inotify or notify [default: inotify]
+    #[arg(long, value_name = "BACKEND", value_enum, hide_possible_values = true)]
+    watch: Option<WatchBackend>,
+    /// Listen where other hosts reach it, without encryption or authentication
+    #[arg(long)]
+    insecure_bind: bool,
+}
+
+impl SourceArgs {
+    pub(super) fn flags(&self) -> Vec<Given> {
+        let mut given = Vec::new();
+        give(&mut given, "watch", self.watch.map(name).as_ref());
+        if self.insecure_bind {
+            given.push(Given::flag("insecure_bind", true));
+        }
+        given
+    }
+}
+
+fn give(given: &mut Vec<Given>, key: &str, value: Option<&impl ToString>) {
+    given.extend(value.map(|value| Given::flag(key, value.to_string())));
+}
+
+/// The word for a choice, which the configuration file uses too.
+fn name(choice: impl ValueEnum) -> String {
+    let value = choice.to_possible_value().expect("no choice is hidden");
+    value.get_name().to_owned()
+}

@@ -1,0 +1,33 @@
+//! `osync resume`: go on after a pause, and agree to removals that were halted.
+
+use super::args::OperatorArgs;
+use super::connect::connect;
+use super::console::Console;
+use crate::config::Settings;
+use crate::error::Error;
+use crate::wire::message::{Reply, Request};
+
+const EXAMPLE: &str = "\
+Example:
+  osync report problems && osync resume   # agrees to removals that were halted";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) operator: OperatorArgs,
+}
+
+pub(super) async fn run(
+    args: Args,
+    settings: Settings,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let mut operator = connect(&settings.command).await?;
+    operator.order(Request::Resume).await?;
+    operator.close().await;
+    if args.operator.json {
+        console.print_json(&Reply::Done)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! `osync sink`: the endpoint on the new host.
+
+use std::path::PathBuf;
+
+use super::args::DaemonArgs;
+use super::console::Console;
+use super::endpoints::{SinkOptions, run_sink};
+use super::signals::Stop;
+use crate::config::Settings;
+use crate::error::Error;
+
+const EXAMPLE: &str = "\
+Example:
+  osync sink /srv/pool
+  osync sink /srv/pool --adopt   # it was filled by another tool before";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Args {
+    /// The directory to replicate to
+    root: PathBuf,
+    /// Take over a directory that is not empty: what the source lacks is removed
+    #[arg(long)]
+    adopt: bool,
+    #[command(flatten)]
+    pub(super) daemon: DaemonArgs,
+}
+
+pub(super) fn run(args: Args, settings: Settings, _console: &mut Console) -> Result<(), Error> {
+    settings.check_connecting()?;
+    settings
+        .warnings()
+        .for_each(|warning| tracing::warn!("{warning}"));
+    let stop = Stop::on_signals()?;
+    super::block_on(run_sink(SinkOptions {
+        root: args.root,
+        adopt: args.adopt,
+        settings,
+        stop: stop.subscribe(),
+    }))
+}

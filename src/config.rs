@@ -1,0 +1,296 @@
+//! Settings: every default and limit in one place, each with its unit and with what happens when the
+//! limit is reached.
+//!
+//! A setting comes from the command line, else from the environment, else from the configuration file
+//! (TOML, `--config FILE`, keys named like the fields here), else from its default. [`load`] puts
+//! these together.
+
+mod address;
+mod bounds;
+mod layers;
+mod state_dir;
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+pub use self::address::{Address, InvalidAddress};
+pub use self::layers::{Given, load};
+pub use self::state_dir::default_state_dir;
+
+use self::bounds::{bytes_within, share, within};
+use crate::error::Error;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// Which backend reports changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum WatchBackend {
+    /// The kernel's inotify.
+    Inotify,
+    /// The `notify` crate: portable, dearer, and unable to follow a moved directory.
+    Notify,
+}
+
+/// What happens when the kernel's event queue reaches [`Settings::events_critical`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnCritical {
+    /// Keep going, and compare what may have been lost again.
+    Rescan,
+    /// Terminate in order.
+    Terminate,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The least important kind of line that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// Somebody must act.
+    Error,
+    /// Degraded, and handled.
+    Warn,
+    /// Changes of state: a few lines on a quiet day.
+    Info,
+    /// Each change.
+    Debug,
+    /// Each packet.
+    Trace,
+}
+
+/// Every setting, validated.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The source's command channel. Default `tcp://127.0.0.1:7440`; port 0 takes a free one.
+    pub command: Address,
+    /// The source's data channel. Default `tcp://127.0.0.1:7441`; port 0 takes a free one.
+    pub data: Address,
+    /// Allows the source to listen on addresses that other hosts reach, unencrypted and without
+    /// authentication. Default false: such an address is refused.
+    pub insecure_bind: bool,
+    /// Where small durable state lies. Default: see [`default_state_dir`].
+    pub state_dir: Option<PathBuf>,
+
+    /// Which backend reports changes. Default `inotify`.
+    pub watch: WatchBackend,
+    /// Share of the kernel's event queue at which the operator is warned, once per crossing.
+    /// Default 0.5; above 0 and below [`Settings::events_critical`].
+    pub events_warning: f64,
+    /// Share of the kernel's event queue at which [`Settings::on_critical`] happens. Default 0.9;
+    /// at most 1.
+    pub events_critical: f64,
+    /// What happens at [`Settings::events_critical`]. Default `rescan`.
+    pub on_critical: OnCritical,
+
+    /// Entries (waiting, claimed or in flight) of one sink. Default 65 536, limits 1024 to
+    /// 16 777 216. Beyond, entries collapse into a rescan of their directory.
+    #[serde(deserialize_with = "within::<_, _, 1024, 16_777_216>")]
+    pub queue_entries_max: usize,
+    /// Entries sent to one sink and not yet durable there. Default 131 072, limits 1024 to
+    /// 16 777 216. Beyond, nothing more is sent to that sink until it has synced.
+    #[serde(deserialize_with = "within::<_, _, 1024, 16_777_216>")]
+    pub in_flight_entries_max: usize,
+    /// Problems remembered one by one for each sink. Default 10 000, limits 16 to 1 000 000. Beyond,
+    /// they collapse into one for their directory, which stands for all below.
+    #[serde(deserialize_with = "within::<_, _, 16, 1_000_000>")]
+    pub problems_max: usize,
+    /// Milliseconds for which a file that has just been sent is left alone when it changes again.
+    /// Default 200, limits 1 to 60 000. Doubles with each change, up to
+    /// [`Settings::hold_off_ms_max`].
+    #[serde(deserialize_with = "within::<_, _, 1, 60_000>")]
+    pub hold_off_ms_min: u64,
+    /// Longest hold-off in milliseconds. Default 30 000, limits 1 to 3 600 000, not below
+    /// [`Settings::hold_off_ms_min`]. A file that reaches it is named as never settling.
+    #[serde(deserialize_with = "within::<_, _, 1, 3_600_000>")]
+    pub hold_off_ms_max: u64,
+    /// Share of the entries of a sink's tree whose removal halts deleting until the operator agrees.
+    /// Default 0.1; above 0, at most 1 (never).
+    #[serde(deserialize_with = "share")]
+    pub brake_share: f64,
+    /// Removals that never halt, however small the tree. Default 1000 entries; 0 leaves the share
+    /// alone to decide.
+    pub brake_floor_entries: u64,
+    /// Proves by a read lease that nobody is writing to a file just changed. Default true. Without
+    /// it such a file waits until it is closed or quiet, and is counted as read while open.
+    pub read_lease: bool,
+    /// Threads that read the source. Default 1, or 2 from four cores on; limits 1 to 64. Beyond,
+    /// looks wait.
+    #[serde(deserialize_with = "within::<_, _, 1, 64>")]
+    pub readers: usize,
+
+    /// Data connections of a sink. Default 1, limits 1 to 16. Several help over links with a long
+    /// round trip.
+    #[serde(deserialize_with = "within::<_, _, 1, 16>")]
+    pub data_connections: usize,
+    /// Bytes that a sink lets the source send ahead, as a number or with a unit. Default 8 MiB,
+    /// limits 1 MiB to 1 GiB. Beyond, the source waits for credit.
+    #[serde(deserialize_with = "bytes_within::<_, MIB, GIB>")]
+    pub window_bytes: u64,
+    /// Messages that a sink lets the source send ahead. Default 512, limits 16 to 1024. Beyond, the
+    /// source waits for credit.
+    #[serde(deserialize_with = "within::<_, _, 16, 1024>")]
+    pub window_messages: u64,
+    /// Threads that write to the target. Default half of the cores, at least 1; limits 1 to 64.
+    /// Beyond, messages wait within the window.
+    #[serde(deserialize_with = "within::<_, _, 1, 64>")]
+    pub appliers: usize,
+    /// Milliseconds between two syncs of the target while something is not durable. Default 1000,
+    /// limits 10 to 60 000. A flush does not wait for it.
+    #[serde(deserialize_with = "within::<_, _, 10, 60_000>")]
+    pub sync_interval_ms: u64,
+    /// Milliseconds of silence after which a peer is asked whether it is there. Default 5000, limits
+    /// 100 to 300 000.
+    #[serde(deserialize_with = "within::<_, _, 100, 300_000>")]
+    pub heartbeat_ms: u64,
+    /// Milliseconds of silence after which a peer counts as gone and its session ends. Default
+    /// 15 000, limits 200 to 900 000, at least twice [`Settings::heartbeat_ms`].
+    #[serde(deserialize_with = "within::<_, _, 200, 900_000>")]
+    pub dead_after_ms: u64,
+
+    /// How log lines look. Default `text`.
+    pub log_format: LogFormat,
+    /// The least important kind of line that is logged. Default `info`.
+    pub log_level: LogLevel,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            command: Address::loopback(7440),
+            data: Address::loopback(7441),
+            insecure_bind: false,
+            state_dir: None,
+            watch: WatchBackend::Inotify,
+            events_warning: 0.5,
+            events_critical: 0.9,
+            on_critical: OnCritical::Rescan,
+            queue_entries_max: 65_536,
+            in_flight_entries_max: 131_072,
+            problems_max: 10_000,
+            hold_off_ms_min: 200,
+            hold_off_ms_max: 30_000,
+            brake_share: 0.1,
+            brake_floor_entries: 1000,
+            read_lease: true,
+            readers: if cores >= 4 { 2 } else { 1 },
+            data_connections: 1,
+            window_bytes: 8 * MIB,
+            window_messages: 512,
+            appliers: (cores / 2).clamp(1, 64),
+            sync_interval_ms: 1000,
+            heartbeat_ms: 5000,
+            dead_after_ms: 15_000,
+            log_format: LogFormat::Text,
+            log_level: LogLevel::Info,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what concerns several settings together. Returns which key is wrong, and how.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        // Written so that NaN is refused too.
+        if !(self.events_critical > 0.0 && self.events_critical <= 1.0) {
+            return Err(("events_critical", "must be above 0 and at most 1".into()));
+        }
+        if !(self.events_warning > 0.0 && self.events_warning < self.events_critical) {
+            let reason = format!(
+                "must be above 0 and below events_critical ({})",
+                self.events_critical
+            );
+            return Err(("events_warning", reason));
+        }
+        if self.hold_off_ms_max < self.hold_off_ms_min {
+            let reason = format!(
+                "must not be below hold_off_ms_min ({})",
+                self.hold_off_ms_min
+            );
+            return Err(("hold_off_ms_max", reason));
+        }
+        if self.dead_after_ms < 2 * self.heartbeat_ms {
+            let reason = format!(
+                "must be at least twice heartbeat_ms ({})",
+                self.heartbeat_ms
+            );
+            return Err(("dead_after_ms", reason));
+        }
+        Ok(())
+    }
+
+    /// Refuses addresses that other hosts could reach, unless that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the address.
+    pub fn check_listening(&self) -> Result<(), Error> {
+        for (place, address) in [("command", &self.command), ("data", &self.data)] {
+            if !self.insecure_bind && !address.is_local() {
+                return Err(Error::Setting {
+                    place: place.into(),
+                    reason: format!(
+                        "{address} can be reached from other hosts, without encryption or \
+                         authentication; forward a loopback port with ssh, or allow it with \
+                         --insecure-bind"
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses addresses that nobody can listen on.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the address.
+    pub fn check_connecting(&self) -> Result<(), Error> {
+        for (place, address) in [("command", &self.command), ("data", &self.data)] {
+            if address.is_any_port() {
+                return Err(Error::Setting {
+                    place: place.into(),
+                    reason: format!("{address} is no port; 'osync source' prints the one it has"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is unusual about the addresses, for a warning.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        [("command", &self.command), ("data", &self.data)]
+            .into_iter()
+            .filter_map(|(place, address)| Some(format!("{place}: {}", address.warning()?)))
+    }
+
+    /// The state directory: the one that is set, else the default for this process.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the environment names none.
+    pub fn state_dir(&self) -> Result<PathBuf, Error> {
+        if let Some(dir) = &self.state_dir {
+            return Ok(dir.clone());
+        }
+        let is_root = rustix::process::geteuid().is_root();
+        default_state_dir(is_root, |name| std::env::var_os(name)).ok_or_else(|| Error::Setting {
+            place: "state_dir".into(),
+            reason: "neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set; give --state-dir"
+                .into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

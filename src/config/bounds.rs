@@ -1,0 +1,73 @@
+//! Values with limits, checked while they are read, so that the error knows the line.
+
+use std::fmt::Display;
+
+use bytesize::ByteSize;
+use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+
+/// A whole number from `MIN` to `MAX`.
+pub(super) fn within<'de, D, T, const MIN: u64, const MAX: u64>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64, Error: Display>,
+{
+    let value = i64::deserialize(from)?;
+    match u64::try_from(value) {
+        Ok(value) if (MIN..=MAX).contains(&value) => T::try_from(value).map_err(D::Error::custom),
+        _ => Err(D::Error::custom(format_args!(
+            "{value} is not within {MIN} to {MAX}"
+        ))),
+    }
+}
+
+/// A number of bytes from `MIN` to `MAX`: a whole number, or text with a unit such as `"8MiB"`.
+pub(super) fn bytes_within<'de, D, const MIN: u64, const MAX: u64>(from: D) -> Result<u64, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let bytes = from.deserialize_any(Bytes)?;
+    if (MIN..=MAX).contains(&bytes) {
+        return Ok(bytes);
+    }
+    let [value, min, max] = [bytes, MIN, MAX].map(|bytes| ByteSize(bytes).display().iec());
+    Err(D::Error::custom(format_args!(
+        "{value} is not within {min} to {max}"
+    )))
+}
+
+struct Bytes;
+
+impl Visitor<'_> for Bytes {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a number of bytes, such as 8388608 or \"8MiB\"")
+    }
+
+    fn visit_i64<E: Error>(self, bytes: i64) -> Result<u64, E> {
+        bytes
+            .try_into()
+            .map_err(|_| E::invalid_value(Unexpected::Signed(bytes), &self))
+    }
+
+    fn visit_u64<E: Error>(self, bytes: u64) -> Result<u64, E> {
+        Ok(bytes)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+        let size = text.parse::<ByteSize>();
+        size.map(|size| size.as_u64())
+            .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+/// A share: above 0, at most 1.
+pub(super) fn share<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let value = f64::deserialize(from)?;
+    if value > 0.0 && value <= 1.0 {
+        return Ok(value);
+    }
+    Err(D::Error::custom(format_args!(
+        "{value} is not above 0 and at most 1"
+    )))
+}
