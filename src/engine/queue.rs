@@ -310,7 +310,12 @@ impl Queue {
             if self.entries.len() <= self.entries_max / 4 * 3 {
                 break;
             }
-            let below: Vec<_> = self.take_subtree(&dir);
+            let own = self.entries.get(&dir).copied();
+            let mut below = self.take_subtree(&dir);
+            if let Some(own) = own {
+                below.retain(|(path, _)| *path != dir);
+                self.put_now(0, dir.clone(), own);
+            }
             if let Some(stamp) = below.iter().map(|(_, wish)| wish.stamp).reduce(Stamp::earliest) {
                 given_up.push((dir, stamp));
             }

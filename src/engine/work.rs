@@ -128,8 +128,8 @@ pub enum Finding {
 pub struct Listed {
     /// The names with what is compared; without `compare` the names and kinds alone count.
     pub entries: Vec<ListEntry>,
-    /// Others follow after the last.
-    pub more: bool,
+    /// The last name of the page, though it may have gone since, if others follow it.
+    pub upto: Option<Name>,
     /// Files of the page that count as different.
     pub suspects: Vec<Name>,
 }

@@ -28,7 +28,7 @@ pub fn compare<F: Fs>(
     };
     let most = theirs + ENTRIES_MAX;
     let (mine, more, suspects) = match list(fs, dir, range.after.as_ref(), most, true, distrust) {
-        Ok(Finding::Listed(listed)) => (listed.entries, listed.more, listed.suspects),
+        Ok(Finding::Listed(listed)) => (listed.entries, listed.upto.is_some(), listed.suspects),
         Ok(_) => return Answer::Failed(0),
         Err(Finding::Broken(_)) => return Answer::Missing,
         Err(Finding::Failed { errno, .. }) => return Answer::Failed(errno),

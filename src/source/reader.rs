@@ -180,9 +180,10 @@ impl<F: Fs> Reader<F> {
         let size = usize::try_from(before.size).expect("an inline file fits into memory");
         self.buffer.resize(size, 0);
         let read = fs.read_at(&file, 0, &mut self.buffer).map_err(|e| ("read", e))?;
-        let after = fs.stat_file(&file).map_err(|e| ("stat", e))?;
+        // By name, so that it is also known to be still this file that the name means.
+        let after = fs.stat(dir, &name.name).map_err(|e| ("stat", e))?;
         if !unchanged(&before, &after) || read != size {
-            if !name.unsettled || read != size {
+            if !name.unsettled || read != size || !before.same_inode(&after) {
                 return Ok(Seen::Unsettled);
             }
             written = true;
@@ -212,7 +213,8 @@ fn failed(operation: &'static str, error: &io::Error) -> Seen {
 /// True if nothing about the file changed between two stats; the change time catches what sets the
 /// others back.
 fn unchanged(before: &Stat, after: &Stat) -> bool {
-    before.size == after.size && before.mtime == after.mtime && before.ctime == after.ctime
+    before.same_inode(after)
+        && before.size == after.size && before.mtime == after.mtime && before.ctime == after.ctime
 }
 
 fn special<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, stat: &Stat) -> Result<Seen, Step> {
@@ -344,7 +346,8 @@ pub fn list<F: Fs>(
 ) -> Result<Finding, Finding> {
     let dir = way(fs, path)?;
     let (names, more) = smallest_names(fs, &dir, after, names_max).map_err(problem(path, "list"))?;
-    let mut listed = Listed { more, ..Listed::default() };
+    let last = names.last().and_then(|(name, _)| Name::new(name).ok());
+    let mut listed = Listed { upto: last.filter(|_| more), ..Listed::default() };
     for (name, kind) in names {
         let Ok(name) = Name::new(&name) else { continue };
         if !compare && let Some(kind) = kind {

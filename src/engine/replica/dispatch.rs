@@ -54,6 +54,7 @@ impl Replica {
             self.dispatch_walk(now, lane, out);
             self.dispatch_streams(lane, out);
         }
+        self.note_whole();
     }
 
     fn retry_problems(&mut self, now: Now) {
@@ -167,7 +168,7 @@ impl Replica {
                 self.queue(lane).remove(&path);
                 continue;
             }
-            if self.blocked(&path) || self.behind_ancestor(lane, &path) {
+            if self.streamed(lane, &path) || self.blocked(&path) || self.behind_ancestor(lane, &path) {
                 continue;
             }
             let wish = *self.queue(lane).get(&path).expect("a ready path waits");
@@ -178,6 +179,23 @@ impl Replica {
             return true;
         }
         false
+    }
+
+    /// A file that is being streamed is on its way already, as long as no event has ended the stream;
+    /// only its metadata may have changed since, and is told behind it.
+    fn streamed(&mut self, lane: Lane, path: &RelPath) -> bool {
+        let Some(stream) = self.streams.values_mut().find(|stream| stream.path == *path) else { return false };
+        let queue = match lane {
+            Lane::Live => &mut self.live,
+            Lane::Backlog => &mut self.backlog,
+        };
+        if !stream.while_open
+            && queue.get(path).is_some_and(|wish| wish.want == Want::State)
+            && let Some(wish) = queue.remove(path)
+        {
+            stream.wish.stamp = stream.wish.stamp.earliest(wish.stamp);
+        }
+        true
     }
 
     fn look_at_dir(&mut self, lane: Lane, dir: RelPath, out: &mut Vec<Action>) {
@@ -191,7 +209,8 @@ impl Replica {
         let mut names = Vec::new();
         for name in self.queue(lane).ready_in(&dir, first, LOOK_NAMES_MAX) {
             let path = dir.join(&name);
-            if name != *first && self.blocked(&path) {
+            let busy = self.blocked(&path) || self.streams.values().any(|stream| stream.path == path);
+            if name != *first && busy {
                 continue;
             }
             let wish = self.queue(lane).remove(&path).expect("a ready path waits");
@@ -276,7 +295,9 @@ impl Replica {
         let mut names = Vec::with_capacity(candidates.len());
         for name in candidates {
             let path = dir.join(&name);
-            if self.streams.values().any(|stream| stream.path == path) {
+            if let Some(stream) = self.streams.values_mut().find(|stream| stream.path == path) {
+                // It is on its way already; who waits for this page waits for it.
+                stream.wish.stamp = stream.wish.stamp.earliest(rescan.stamp);
                 continue;
             }
             if self.blocked(&path) {

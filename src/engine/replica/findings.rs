@@ -217,8 +217,7 @@ impl Replica {
     fn listed(&mut self, now: Now, lane: Lane, id: u64, listed: Listed, out: &mut Vec<Action>) {
         let Some(visit) = self.walker(lane).visits.get_mut(&id) else { return };
         let Step::Listing { full } = visit.step else { return };
-        let last = listed.entries.last().map(|entry| entry.name.clone());
-        let upto = if listed.more { last } else { None };
+        let upto = listed.upto;
         let range = NameRange { after: visit.after.clone(), upto: upto.clone() };
         visit.next_after = upto;
         let (dir, rescan) = (visit.dir.clone(), visit.rescan);
@@ -304,6 +303,8 @@ impl Replica {
             Work::Void => None,
         };
         let Some(stamp) = stamp else { return };
+        // Problems below a name that is no directory any more are over with it.
+        self.ledger.clear_below(highest);
         self.queue(lane).put_now(now.ms, highest.clone(), Waiting::appeared(stamp));
         match work {
             // What waits below an absent name has nothing to say of its own: if the name is there

@@ -148,6 +148,8 @@ struct InFlight {
     stamp: Stamp,
     bytes: u64,
     subject: Subject,
+    /// Places of the entries that the sink refused.
+    refused: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -290,12 +292,14 @@ impl Replica {
             }
             PathEvent::DirVanished(path) => {
                 self.touched(now, path, Waiting::new(stamp, Want::State), false, out);
-                self.live_walk.owe(path.clone(), Rescan::compare(stamp));
+                self.compare(Lane::Live, path.clone(), Rescan::compare(stamp));
             }
             PathEvent::Renamed { from, to, is_dir } => {
                 self.renamed(now, Renaming { stamp, from: from.clone(), to: to.clone(), is_dir: *is_dir }, out);
             }
-            PathEvent::Suspect(path) => self.backlog_walk.owe(path.clone(), Rescan::compare(stamp)),
+            PathEvent::Suspect(path) => {
+                self.compare(Lane::Backlog, path.clone(), Rescan::compare(stamp));
+            }
             PathEvent::Overflow | PathEvent::Unmounted => {}
         }
         self.shed(now);
@@ -451,7 +455,8 @@ impl Replica {
                 // Looks send without comparing; what replaces them must not trust size and time.
                 let age_secs = (now.ms.saturating_sub(stamp.since_ms) / 1000) as i64 + SUSPICION_MARGIN_SECS;
                 let suspicion = Suspicion { since: now.wall.minus_secs(age_secs), until: now.wall };
-                self.backlog_walk.owe(dir, Rescan { suspicion: Some(suspicion), ..Rescan::compare(stamp) });
+                let rescan = Rescan { suspicion: Some(suspicion), ..Rescan::compare(stamp) };
+                self.compare(Lane::Backlog, dir, rescan);
             }
         }
     }
@@ -461,7 +466,15 @@ impl Replica {
         if path.is_root() {
             self.whole_walk = Some(self.whole_walk.map_or(rescan.stamp.pos, |pos| pos.max(rescan.stamp.pos)));
         }
-        self.backlog_walk.owe(path, rescan);
+        self.compare(Lane::Backlog, path, rescan);
+    }
+
+    /// Owes the comparison of a directory with all below, itself included: its listing tells nothing
+    /// of its own metadata.
+    fn compare(&mut self, lane: Lane, path: RelPath, rescan: Rescan) {
+        let wish = Waiting::new(rescan.stamp, Want::DirMeta);
+        self.queue(lane).put(0, path.clone(), wish);
+        self.walker(lane).owe(path, rescan);
     }
 
     /// Puts a path of the operator's at the front of the backlog.
@@ -484,7 +497,7 @@ impl Replica {
         self.in_flight_entries[lane as usize] += subject.entries();
         self.in_flight_bytes[lane as usize] += bytes;
         self.sent_meter.add(now.ms, subject.entries() as u64, bytes);
-        self.in_flight.insert(link.sent, InFlight { lane, stamp, bytes, subject });
+        self.in_flight.insert(link.sent, InFlight { lane, stamp, bytes, subject, refused: Vec::new() });
         out.push(Action::SendData {
             peer,
             message: ToSink::Change { epoch: link.epoch, number: link.sent, lane, change },

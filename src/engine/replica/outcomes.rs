@@ -44,7 +44,8 @@ impl Replica {
         true
     }
 
-    fn note_whole(&mut self) {
+    /// A whole walk has ended when nothing of it is left on the way.
+    pub(super) fn note_whole(&mut self) {
         if self.whole_walk.is_some_and(|pos| self.reached(pos)) {
             self.whole_walk = None;
         }
@@ -62,7 +63,7 @@ impl Replica {
         for (&number, message) in self.in_flight.range(before + 1..=applied) {
             self.applied_meter.add(now.ms, message.subject.entries() as u64, message.bytes);
             if !self.ledger.is_empty() {
-                done.extend(message.subject.paths().into_iter().map(|path| (path, number)));
+                done.extend(message.done_paths().into_iter().map(|path| (path, number)));
             }
             not_new.extend(message.subject.taken_for_new().map(|path| (path, message.stamp)));
         }
@@ -70,7 +71,7 @@ impl Replica {
             if self.ledger.clear(&path, number) {
                 // Nothing below a directory with a problem was sent.
                 let stamp = self.fresh_stamp(now);
-                self.backlog_walk.owe(path, Rescan::compare(stamp));
+                self.compare(Lane::Backlog, path, Rescan::compare(stamp));
             }
         }
         for (path, stamp) in not_new {
@@ -100,7 +101,8 @@ impl Replica {
         let Some(message) = self.in_flight.get(&number) else { return };
         let (lane, stamp) = (message.lane, message.stamp);
         for (at, refusal) in outcome.refused {
-            let Some(message) = self.in_flight.get(&number) else { return };
+            let Some(message) = self.in_flight.get_mut(&number) else { return };
+            message.refused.push(at);
             let Some((path, sent)) = message.subject.at(at) else { continue };
             let whole = match &message.subject {
                 Subject::Rename { to, is_dir, .. } => Some((to.clone(), *is_dir)),
@@ -340,13 +342,22 @@ impl Subject {
         let not_new = names.iter().filter(|(_, sent)| sent.walked == Some(true) && !sent.made);
         not_new.filter_map(move |(name, _)| dir.map(|dir| dir.join(name)))
     }
+}
 
-    fn paths(&self) -> Vec<RelPath> {
-        match self {
-            Self::Entries { dir, names } => names.iter().map(|(name, _)| dir.join(name)).collect(),
-            Self::DirMeta(path) | Self::Publish(path) => vec![path.clone()],
-            Self::Rename { from, to, .. } => vec![from.clone(), to.clone()],
-            Self::Listing { .. } | Self::Stage => Vec::new(),
+impl InFlight {
+    /// The paths that the sink has done, now that the message has its outcome.
+    fn done_paths(&self) -> Vec<RelPath> {
+        match &self.subject {
+            Subject::Entries { dir, names } => names
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| !self.refused.contains(&(*at as u32)))
+                .map(|(_, (name, _))| dir.join(name))
+                .collect(),
+            _ if !self.refused.is_empty() => Vec::new(),
+            Subject::DirMeta(path) | Subject::Publish(path) => vec![path.clone()],
+            Subject::Rename { from, to, .. } => vec![from.clone(), to.clone()],
+            Subject::Listing { .. } | Subject::Stage => Vec::new(),
         }
     }
 }

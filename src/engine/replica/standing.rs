@@ -58,6 +58,13 @@ impl Replica {
             && self.oldest().is_none()
     }
 
+    /// Everything up to this position is durable on the sink, and a whole walk has shown what came
+    /// before it was known: what a flush waits for.
+    #[must_use]
+    pub fn flushed(&self, pos: u64) -> bool {
+        self.whole_walk.is_none() && self.reached(pos)
+    }
+
     /// Nothing up to this position is left on the way to this sink.
     #[must_use]
     pub fn reached(&self, pos: u64) -> bool {

@@ -330,7 +330,9 @@ impl Sink {
 
     fn refused(&mut self, error: ErrorAnswer, out: &mut Vec<Action>) {
         match error.code {
-            ErrorCode::Version | ErrorCode::Duplicate => out.push(Action::Exit { refused: Some(error) }),
+            ErrorCode::Version => out.push(Action::Exit { refused: Some(error) }),
+            // A sink that was killed and starts again may come before the source knows that the first
+            // is dead, so even the answer that there is another is tried again.
             _ => self.reset(&format!("the source answers: {}", error.message), out),
         }
     }

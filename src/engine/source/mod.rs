@@ -377,7 +377,13 @@ impl Source {
         });
         let gone = matches!(result, Err(libc::ENOENT | libc::ENOTDIR));
         if bound || gone {
-            self.unwatched.remove(&path);
+            if self.unwatched.remove(&path).is_some() && bound {
+                // What changed while it had no watch was told by nobody.
+                let stamp = self.stamp(now);
+                for (_, replica) in self.replicas.values_mut() {
+                    replica.owe(path.clone(), Rescan::compare(stamp));
+                }
+            }
         } else if !self.unwatched.contains_key(&path) {
             if self.unwatched.len() >= UNWATCHED_MAX {
                 self.unwatched_more += 1;
@@ -446,8 +452,7 @@ impl Source {
             self.arming.drop_visit(id);
             return;
         };
-        let last = listed.entries.last().map(|entry| entry.name.clone());
-        visit.next_after = if listed.more { last } else { None };
+        visit.next_after = listed.upto;
         let dirs = listed.entries.into_iter().filter(|entry| entry.kind == Kind::Dir);
         visit.subdirs = dirs.map(|entry| (entry.name, true)).collect();
         visit.step = Step::Look;

@@ -141,17 +141,22 @@ impl Source {
         if self.replicas.is_empty() {
             return Some("a sink: none is registered".to_owned());
         }
-        let late = self.replicas.values().find(|(_, replica)| !replica.reached(flush.pos));
+        let late = self.replicas.values().find(|(_, replica)| !replica.flushed(flush.pos));
         late.map(|(sink, replica)| match &replica.link {
             None => format!("sink {sink}, which is away"),
             Some(_) => format!("sink {sink}, with {} entries pending", replica.pending()),
         })
     }
 
-    /// True if every sink equals the source as far as the source can know, and there is one.
+    /// True if every sink equals the source as far as the source can know, and there is one. With
+    /// directories that have no watch the source cannot know.
     #[must_use]
     pub fn converged(&self) -> bool {
-        !self.replicas.is_empty() && self.halted.is_none() && self.replicas.values().all(|(_, r)| r.converged())
+        !self.replicas.is_empty() && self.sees_all() && self.replicas.values().all(|(_, r)| r.converged())
+    }
+
+    fn sees_all(&self) -> bool {
+        self.halted.is_none() && self.unwatched.is_empty() && self.unwatched_more == 0
     }
 
     /// True if nothing is left to do on any sink but problems; `None` if no sink is known.
@@ -201,7 +206,7 @@ impl Source {
         let sinks = self.replicas.iter().map(|(&key, (sink, replica))| SinkStatus {
             sink: sink.clone(),
             phase: self.phase_of(key),
-            converged: replica.converged(),
+            converged: replica.converged() && self.sees_all(),
             lag_ms: age(now, replica.oldest()),
             pending_entries: replica.pending(),
             problems: replica.ledger.len(),

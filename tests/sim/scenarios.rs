@@ -1,0 +1,1 @@
+//! Named histories: each rule of order, and each bug that was found.

@@ -1,0 +1,868 @@
+//! The world: one source, one sink, the network between them, and time.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use osync::channel::Peer;
+use osync::engine::queue::HoldOff;
+use osync::engine::replica::Limits;
+use osync::engine::session::Heartbeat;
+use osync::engine::sink::{self, Sink, Standing};
+use osync::engine::source::{self, Source};
+use osync::engine::work::{Finding, Order};
+use osync::engine::{Now, Ticket};
+use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
+use osync::sink::applier::Applier;
+use osync::sink::brake::Brake;
+use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
+use osync::source::watch::Watch;
+use osync::tree::{Kind, RelPath, Time};
+use osync::wire::message::{Change, Command, Credit, Outcome, Reply, Request};
+use osync::wire::{self, Frames};
+
+use crate::faults::Faults;
+use crate::rng::Rng;
+use crate::users::Users;
+
+/// Steps in which both trees must become equal once everything has healed.
+const HEALED_STEPS_MAX: u64 = 60_000;
+
+/// One connection; its ends close independently.
+#[derive(Debug, Default)]
+struct Wire {
+    up: VecDeque<Option<Frames>>,
+    down: VecDeque<Option<Frames>>,
+}
+
+/// The source's process.
+struct SourceProcess {
+    engine: Source,
+    watch: MemoryWatch,
+    reader: Reader<MemoryFs>,
+    orders: Vec<(Ticket, Order)>,
+    found: Vec<(Ticket, Finding)>,
+    streams: HashMap<u64, OpenFile<MemoryFile>>,
+    barriers: Vec<(Ticket, u64)>,
+    next_stream: u64,
+}
+
+/// The sink's process.
+struct SinkProcess {
+    engine: Sink,
+    applier: Applier<MemoryFs>,
+    work: Vec<(u64, Change)>,
+    applied: Vec<(u64, Outcome)>,
+    sync: Option<Standing>,
+    connect: bool,
+    command: Option<u64>,
+    data: Vec<u64>,
+}
+
+/// What the state directories hold.
+#[derive(Debug, Default, Clone)]
+struct State {
+    standing: Standing,
+    clean: bool,
+    synced_at: Time,
+    durable_as_of: BTreeMap<String, Time>,
+}
+
+pub struct World {
+    rng: Rng,
+    faults: Faults,
+    pub users: Arc<Mutex<Users>>,
+    pub src: MemoryFs,
+    pub dst: MemoryFs,
+    ms: u64,
+    source: Option<SourceProcess>,
+    sink: Option<SinkProcess>,
+    wires: BTreeMap<u64, (bool, Wire)>,
+    next_wire: u64,
+    instances: u64,
+    state: State,
+    dst_seen: u64,
+    flush: Option<(u64, BTreeMap<RelPath, Vec<u8>>)>,
+    next_request: u64,
+    healed: bool,
+    stopped: bool,
+    trace: bool,
+    digest: u64,
+    steps: u64,
+    failure: Option<String>,
+}
+
+/// The operator's connection.
+const OPERATOR: u64 = 1_000_000;
+
+impl World {
+    pub fn new(seed: u64, faults: Faults, trace: bool) -> Self {
+        let users = Users::new(seed, faults.user_acts, faults.names, trace);
+        let mut world = Self {
+            rng: Rng::new(seed),
+            users: Arc::new(Mutex::new(users)),
+            src: MemoryFs::default(),
+            dst: MemoryFs::default(),
+            ms: 10_000,
+            source: None,
+            sink: None,
+            wires: BTreeMap::new(),
+            next_wire: 0,
+            instances: 0,
+            state: State { clean: true, ..State::default() },
+            dst_seen: 0,
+            flush: None,
+            next_request: 0,
+            healed: false,
+            stopped: false,
+            trace,
+            digest: 0,
+            steps: 0,
+            failure: None,
+            faults,
+        };
+        world.src.disk().events_max = world.faults.events_max;
+        world.src.disk().watches_max = world.faults.watches_max;
+        world.set_clocks();
+        if world.trace {
+            println!("{:?}", world.faults);
+        }
+        // Something is there before osync is.
+        for _ in 0..world.faults.user_acts / 3 {
+            world.user();
+        }
+        world.users().record(&world.src.disk());
+        world.start_source();
+        if !world.faults.sinks_away_at_start {
+            world.start_sink();
+        }
+        world
+    }
+
+    pub fn users(&self) -> std::sync::MutexGuard<'_, Users> {
+        self.users.lock().expect("no panic in users")
+    }
+
+    pub fn user(&self) {
+        self.users().act(&mut self.src.disk());
+    }
+
+    fn say(&self, text: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:5} {:6} {}", self.steps, self.ms, text());
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { ms: self.ms, wall: Time { secs: (self.ms / 1000) as i64, nanos: (self.ms % 1000) as u32 * 1_000_000 } }
+    }
+
+    fn set_clocks(&self) {
+        let now = self.now().wall;
+        for fs in [&self.src, &self.dst] {
+            let mut disk = fs.disk();
+            if disk.now < now {
+                disk.now = now;
+            }
+        }
+    }
+
+    // ---- processes ---------------------------------------------------------------------------------
+
+    fn limits(&self) -> Limits {
+        Limits {
+            queue_entries_max: self.faults.queue_entries_max,
+            in_flight_entries_max: 1000,
+            problems_max: 3,
+            hold_off: HoldOff { min_ms: 200, max_ms: 2_000 },
+            readings_max: 4,
+            streams_max: 2,
+            visits_max: 4,
+            chunk_bytes: 4,
+            page_names: self.faults.page_names,
+        }
+    }
+
+    fn start_source(&mut self) {
+        self.instances += 1;
+        let settings = source::Settings {
+            root: "source".to_owned(),
+            root_identity: "1:1".to_owned(),
+            source_id: "source".to_owned(),
+            instance: self.instances,
+            limits: self.limits(),
+            heartbeat: Heartbeat::default(),
+            warning: 0.5,
+            critical: 0.9,
+            terminate_on_critical: false,
+            suspect_since: self.state.durable_as_of.clone(),
+        };
+        let mut out = Vec::new();
+        let engine = Source::new(settings, self.now(), &mut out);
+        self.source = Some(SourceProcess {
+            engine,
+            watch: MemoryWatch::new(self.src.clone()),
+            reader: Reader::new(ReaderSettings { inline_bytes_max: 8, lease: true }),
+            orders: Vec::new(),
+            found: Vec::new(),
+            streams: HashMap::new(),
+            barriers: Vec::new(),
+            next_stream: 0,
+        });
+        self.source_actions(out);
+    }
+
+    fn start_sink(&mut self) {
+        self.instances += 1;
+        let settings = sink::Settings {
+            sink_id: "sink".to_owned(),
+            instance: self.instances,
+            window: Credit { bytes: 4 << 20, messages: self.faults.window_messages },
+            applying_max: 3,
+            heartbeat: Heartbeat::default(),
+            sync_interval_ms: 20,
+        };
+        let distrust = (!self.state.clean).then(|| osync::engine::walk::Suspicion {
+            since: self.state.synced_at.minus_secs(2),
+            until: self.now().wall,
+        });
+        self.state.clean = false;
+        let mut out = Vec::new();
+        let engine = Sink::new(settings, self.state.standing.clone(), &mut out);
+        let applier = Applier::new(self.dst.clone(), Brake::new(1_000_000, 1.0), distrust);
+        self.sink = Some(SinkProcess {
+            engine,
+            applier,
+            work: Vec::new(),
+            applied: Vec::new(),
+            sync: None,
+            connect: false,
+            command: None,
+            data: Vec::new(),
+        });
+        self.sink_actions(out);
+    }
+
+    fn crash_source(&mut self) {
+        self.say(|| "CRASH of the source".to_owned());
+        self.source = None;
+        self.flush = None;
+        self.src.disk().forget_watches();
+        for (_, wire) in self.wires.values_mut() {
+            wire.up.clear();
+            wire.down.push_back(None);
+        }
+    }
+
+    fn crash_sink(&mut self, power: bool) {
+        self.say(|| format!("CRASH of the sink, power cut: {power}"));
+        self.sink = None;
+        self.close_sink_wires();
+        if power {
+            let mut rng = self.rng.clone();
+            self.dst.disk().power_cut(|| rng.once_in(2));
+            self.rng = rng;
+            // What the cut emptied is allowed until it is healed.
+            let disk = self.dst.disk();
+            let mut users = self.users.lock().expect("no panic in users");
+            for (path, ino) in disk.paths() {
+                if disk.stat(ino).is_ok_and(|stat| stat.kind == Kind::File) {
+                    let content = disk.content(ino).expect("a listed inode").to_vec();
+                    let mode = disk.stat(ino).expect("a listed inode").mode;
+                    if content.iter().all(|&byte| byte == 0) {
+                        for mode in [mode, mode & 0o777] {
+                            users.history.entry(path.clone()).or_default().insert((content.clone(), mode));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn close_sink_wires(&mut self) {
+        for (_, wire) in self.wires.values_mut() {
+            wire.down.clear();
+            let keep = self.rng.below(wire.up.len() + 1);
+            wire.up.truncate(keep);
+            wire.up.push_back(None);
+        }
+    }
+
+    fn cut(&mut self) {
+        let ids: Vec<u64> = self.wires.keys().copied().filter(|id| *id != OPERATOR).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let all = self.rng.once_in(2);
+        let one = ids[self.rng.below(ids.len())];
+        self.say(|| format!("CUT of {}", if all { "all connections".to_owned() } else { format!("connection {one}") }));
+        for id in ids {
+            if all || id == one {
+                let (_, wire) = self.wires.get_mut(&id).expect("a known wire");
+                for queue in [&mut wire.up, &mut wire.down] {
+                    let keep = self.rng.below(queue.len() + 1);
+                    queue.truncate(keep);
+                    queue.push_back(None);
+                }
+            }
+        }
+    }
+
+    // ---- actions of the source ---------------------------------------------------------------------
+
+    fn source_event(&mut self, event: source::Event) {
+        let now = self.now();
+        let mut out = Vec::new();
+        let Some(process) = &mut self.source else { return };
+        process.engine.handle(now, event, &mut out);
+        process.engine.advance(now, &mut out);
+        self.source_actions(out);
+    }
+
+    fn source_actions(&mut self, actions: Vec<source::Action>) {
+        let now = self.now();
+        let mut queue: VecDeque<source::Action> = actions.into();
+        while let Some(action) = queue.pop_front() {
+            let Some(process) = &mut self.source else { return };
+            match action {
+                source::Action::Bind { path } => {
+                    let result = process.watch.bind(&path).map_err(|e| e.raw_os_error().unwrap_or(0));
+                    let mut more = Vec::new();
+                    process.engine.handle(now, source::Event::Bound(path, result), &mut more);
+                    for action in more.into_iter().rev() {
+                        queue.push_front(action);
+                    }
+                }
+                source::Action::Unbind { wd } => process.watch.unbind(wd),
+                source::Action::Barrier { ticket } => {
+                    let target = process.watch.consumed() + process.watch.waiting().expect("memory");
+                    process.barriers.push((ticket, target));
+                }
+                source::Action::Read { ticket, order } => process.orders.push((ticket, order)),
+                source::Action::CloseStream { stream } => {
+                    process.streams.remove(&stream);
+                }
+                source::Action::SendCommand { peer, message } => {
+                    if peer.0 == OPERATOR {
+                        self.operator_hears(message);
+                    } else if let Some((_, wire)) = self.wires.get_mut(&peer.0) {
+                        wire.down.push_back(Some(wire::encode_command(&message)));
+                    }
+                }
+                source::Action::SendData { peer, message } => {
+                    if let Some((_, wire)) = self.wires.get_mut(&peer.0) {
+                        if self.trace && matches!(message, wire::message::ToSink::Change { .. }) {
+                            println!("      s: {message:?}");
+                        }
+                        wire.down.push_back(Some(wire::encode_to_sink(&message)));
+                    }
+                }
+                source::Action::DropCommand { peer } | source::Action::DropData { peer } => {
+                    if let Some((_, wire)) = self.wires.get_mut(&peer.0) {
+                        wire.up.clear();
+                        wire.down.push_back(None);
+                    }
+                }
+                source::Action::Log { text, .. } => self.say(|| format!("source: {text}")),
+                source::Action::Exit => self.stopped = true,
+            }
+        }
+    }
+
+    fn watch_step(&mut self) {
+        let Some(process) = &mut self.source else { return };
+        let mut events = Vec::new();
+        process.watch.read(&mut events, 1).expect("memory");
+        let waiting = process.watch.waiting().expect("memory");
+        for event in events {
+            self.say(|| format!("e: {event:?}"));
+            self.source_event(source::Event::Raw(event));
+        }
+        if waiting == 0 {
+            self.source_event(source::Event::Fill(0, 0.0));
+        }
+        self.barriers();
+    }
+
+    fn barriers(&mut self) {
+        while let Some(process) = &mut self.source {
+            let consumed = process.watch.consumed();
+            let Some(at) = process.barriers.iter().position(|(_, target)| *target <= consumed) else { return };
+            let (ticket, _) = process.barriers.remove(at);
+            self.source_event(source::Event::BarrierPassed(ticket));
+        }
+    }
+
+    /// A reader carries out an order while users act between its steps.
+    fn read_step(&mut self) {
+        let now = self.now().wall;
+        let Some(process) = &mut self.source else { return };
+        if process.orders.is_empty() {
+            return;
+        }
+        let (ticket, order) = process.orders.remove(self.rng.below(process.orders.len()));
+        if self.faults.users_between_steps && self.users().acts_left > 0 {
+            let users = Arc::clone(&self.users);
+            let mut rng = Rng::new(self.rng.next());
+            self.src.interrupt(Some(Box::new(move |disk: &mut Disk| {
+                if rng.once_in(8) {
+                    users.lock().expect("no panic in users").act(disk);
+                }
+            })));
+        }
+        let process = self.source.as_mut().expect("it was just there");
+        let gone = Finding::StreamEnded { whole: false };
+        let finding = match &order {
+            Order::ReadChunk { stream, offset, bytes } => {
+                process.streams.get(stream).map_or(gone, |open| read_chunk(&self.src, open, *offset, *bytes))
+            }
+            Order::EndStream { stream, path, unsettled } => {
+                process.streams.get(stream).map_or(gone, |open| end_stream(&self.src, open, path, *unsettled))
+            }
+            order => {
+                let next = &mut process.next_stream;
+                process.reader.read(&self.src, now, order, &mut || {
+                    *next += 1;
+                    *next
+                })
+            }
+        };
+        for open in process.reader.take_opened() {
+            process.streams.insert(open.stream, open);
+        }
+        process.found.push((ticket, finding.clone()));
+        self.src.interrupt(None);
+        self.say(|| format!("look {order:?} = {finding:?}"));
+    }
+
+    fn found_step(&mut self) {
+        let Some(process) = &mut self.source else { return };
+        if process.found.is_empty() {
+            return;
+        }
+        let at = self.rng.below(process.found.len());
+        let (ticket, finding) = process.found.remove(at);
+        self.source_event(source::Event::Found(ticket, finding));
+        self.barriers();
+    }
+
+    // ---- actions of the sink -----------------------------------------------------------------------
+
+    fn sink_event(&mut self, event: sink::Event) {
+        let now = self.now();
+        let mut out = Vec::new();
+        let Some(process) = &mut self.sink else { return };
+        process.engine.handle(now, event, &mut out);
+        process.engine.advance(now, &mut out);
+        self.sink_actions(out);
+    }
+
+    fn sink_actions(&mut self, actions: Vec<sink::Action>) {
+        for action in actions {
+            let Some(process) = &mut self.sink else { return };
+            match action {
+                sink::Action::Connect { .. } => {
+                    process.connect = true;
+                    let ids: Vec<u64> = process.command.take().into_iter().chain(process.data.drain(..)).collect();
+                    for id in ids {
+                        if let Some((_, wire)) = self.wires.get_mut(&id) {
+                            wire.down.clear();
+                            wire.up.push_back(None);
+                        }
+                    }
+                }
+                sink::Action::SendCommand(message) => {
+                    if let Some((_, wire)) = process.command.and_then(|id| self.wires.get_mut(&id)) {
+                        wire.up.push_back(Some(wire::encode_command(&message)));
+                    }
+                }
+                sink::Action::SendData(at, message) => {
+                    if self.trace {
+                        println!("      a: {message:?}");
+                    }
+                    if let Some((_, wire)) = process.data.get(at).and_then(|id| self.wires.get_mut(id)) {
+                        wire.up.push_back(Some(wire::encode_to_source(&message)));
+                    }
+                }
+                sink::Action::Apply { number, change } => process.work.push((number, change)),
+                sink::Action::FreeStages => process.applier.free_stages(),
+                sink::Action::Sync { standing, .. } => process.sync = Some(standing),
+                sink::Action::ReleaseBrake => process.applier.brake.release(),
+                sink::Action::Log { text, .. } => self.say(|| format!("sink: {text}")),
+                sink::Action::Exit { .. } => {
+                    self.sink = None;
+                    self.state.clean = true;
+                    self.close_sink_wires();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn connect_step(&mut self) {
+        let connections = self.faults.data_connections;
+        let up = self.source.is_some();
+        let Some(process) = self.sink.as_mut().filter(|process| process.connect && up) else { return };
+        process.connect = false;
+        let mut open = |is_command: bool| {
+            self.next_wire += 1;
+            self.wires.insert(self.next_wire, (is_command, Wire::default()));
+            self.next_wire
+        };
+        process.command = Some(open(true));
+        process.data = (0..connections).map(|_| open(false)).collect();
+        let nonces = process.data.iter().map(|id| id * 7919).collect();
+        self.say(|| "connect".to_owned());
+        self.sink_event(sink::Event::Connected(nonces));
+    }
+
+    fn apply_step(&mut self) {
+        let Some(process) = &mut self.sink else { return };
+        if process.work.is_empty() {
+            return;
+        }
+        let (number, change) = process.work.remove(self.rng.below(process.work.len()));
+        let outcome = process.applier.apply(change);
+        process.applied.push((number, outcome.clone()));
+        self.say(|| format!("a{number} = {outcome:?}"));
+    }
+
+    fn applied_step(&mut self) {
+        let Some(process) = &mut self.sink else { return };
+        if process.applied.is_empty() {
+            return;
+        }
+        let (number, outcome) = process.applied.remove(self.rng.below(process.applied.len()));
+        self.sink_event(sink::Event::Applied(number, outcome));
+    }
+
+    fn sync_step(&mut self) {
+        let now = self.now().wall;
+        let Some(standing) = self.sink.as_mut().and_then(|process| process.sync.take()) else { return };
+        self.dst.disk().sync();
+        self.state.standing = standing;
+        self.state.synced_at = now;
+        self.say(|| format!("sync, durable {}", self.state.standing.durable));
+        self.sink_event(sink::Event::Synced { ok: true, took_ms: 1 });
+    }
+
+    // ---- the network -------------------------------------------------------------------------------
+
+    fn deliver_step(&mut self) {
+        let busy: Vec<(u64, bool)> = self
+            .wires
+            .iter()
+            .flat_map(|(&id, (_, wire))| {
+                let up = (!wire.up.is_empty()).then_some((id, true));
+                let down = (!wire.down.is_empty()).then_some((id, false));
+                [up, down].into_iter().flatten()
+            })
+            .collect();
+        if busy.is_empty() {
+            return;
+        }
+        let (id, up) = busy[self.rng.below(busy.len())];
+        if up { self.deliver_up(id) } else { self.deliver_down(id) }
+        let (_, wire) = &self.wires[&id];
+        let ours = self.sink.as_ref().is_some_and(|p| p.command == Some(id) || p.data.contains(&id));
+        if wire.up.is_empty() && wire.down.is_empty() && !ours {
+            self.wires.remove(&id);
+        }
+    }
+
+    fn deliver_up(&mut self, id: u64) {
+        let (is_command, wire) = self.wires.get_mut(&id).expect("a known wire");
+        let (is_command, packet) = (*is_command, wire.up.pop_front().flatten());
+        let peer = Peer(id);
+        let event = match (is_command, packet) {
+            (true, Some(frames)) => {
+                source::Event::Command(peer, wire::decode_command(&frames).expect("our own encoding"))
+            }
+            (false, Some(frames)) => {
+                source::Event::Data(peer, wire::decode_to_source(&frames).expect("our own encoding"))
+            }
+            (true, None) => source::Event::CommandGone(peer),
+            (false, None) => source::Event::DataGone(peer),
+        };
+        self.source_event(event);
+    }
+
+    fn deliver_down(&mut self, id: u64) {
+        let (_, wire) = self.wires.get_mut(&id).expect("a known wire");
+        let packet = wire.down.pop_front().flatten();
+        let Some(process) = &self.sink else { return };
+        let event = if process.command == Some(id) {
+            match packet {
+                Some(frames) => sink::Event::Command(wire::decode_command(&frames).expect("our own encoding")),
+                None => sink::Event::Lost("the command connection is lost".to_owned()),
+            }
+        } else if let Some(at) = process.data.iter().position(|data| *data == id) {
+            match packet {
+                Some(frames) => sink::Event::Data(at, wire::decode_to_sink(&frames).expect("our own encoding")),
+                None => sink::Event::Lost("a data connection is lost".to_owned()),
+            }
+        } else {
+            return;
+        };
+        self.sink_event(event);
+    }
+
+    // ---- the operator ------------------------------------------------------------------------------
+
+    fn ask_flush(&mut self) {
+        if self.flush.is_some() || self.source.is_none() {
+            return;
+        }
+        self.next_request += 1;
+        self.users().touched.clear();
+        let mut files = BTreeMap::new();
+        {
+            let disk = self.src.disk();
+            for (path, ino) in disk.paths() {
+                if disk.stat(ino).is_ok_and(|stat| stat.kind == Kind::File) {
+                    files.insert(path, disk.content(ino).expect("a listed inode").to_vec());
+                }
+            }
+        }
+        self.flush = Some((self.next_request, files));
+        self.say(|| "flush".to_owned());
+        let request = Request::Flush { timeout_ms: 30_000 };
+        let message = Command::Request { id: self.next_request, request };
+        self.source_event(source::Event::Command(Peer(OPERATOR), message));
+        self.barriers();
+    }
+
+    fn operator_hears(&mut self, message: Command) {
+        let Command::Reply { id, reply: Reply::Flush(result) } = message else { return };
+        self.say(|| format!("flush answered: {result:?}"));
+        let Some((asked, files)) = self.flush.take() else { return };
+        if asked != id || !result.complete || result.problems > 0 {
+            return;
+        }
+        let touched = self.users().touched.clone();
+        let mut after_cut = self.dst.disk().clone();
+        // What is durable is there even if the power goes now.
+        after_cut.power_cut(|| false);
+        for (path, content) in files {
+            if touched.iter().any(|other| other.covers(&path) || path.covers(other)) {
+                continue;
+            }
+            let there = after_cut.find(&path).and_then(|ino| after_cut.content(ino).map(<[u8]>::to_vec));
+            if there.as_ref().ok() != Some(&content) {
+                self.failure = Some(format!("I9: flush lied: {path} is {there:?}, should be {content:?}"));
+            }
+        }
+    }
+
+    // ---- judging -----------------------------------------------------------------------------------
+
+    /// I2: every file of the sink is one whole state that its name ever had.
+    fn judge_files(&mut self) -> Result<(), String> {
+        let disk = self.dst.disk();
+        if disk.changes == self.dst_seen {
+            return Ok(());
+        }
+        self.dst_seen = disk.changes;
+        let users = self.users.lock().expect("no panic in users");
+        for (path, ino) in disk.paths() {
+            let stat = disk.stat(ino).map_err(|e| e.to_string())?;
+            if stat.kind != Kind::File {
+                continue;
+            }
+            let content = disk.content(ino).map_err(|e| e.to_string())?.to_vec();
+            let known = users.history.get(&path).is_some_and(|states| states.contains(&(content.clone(), stat.mode)));
+            if !known {
+                return Err(format!("I2: {path} is {content:?} with mode {:o}, which it never was", stat.mode));
+            }
+        }
+        Ok(())
+    }
+
+    /// I1: the trees are equal, the root included.
+    pub fn difference(&self) -> Option<String> {
+        let (src, dst) = (self.src.disk(), self.dst.disk());
+        let view = |disk: &Disk| -> BTreeMap<RelPath, String> {
+            disk.paths()
+                .into_iter()
+                .map(|(path, ino)| {
+                    let stat = disk.stat(ino).expect("a listed inode");
+                    let content = disk.content(ino).expect("a listed inode");
+                    let text = format!(
+                        "{:?} {:o} {} {} {:?} {content:?} {:?}",
+                        stat.kind, stat.mode, stat.uid, stat.gid, stat.mtime, disk.xattrs(ino)
+                    );
+                    (path, text)
+                })
+                .collect()
+        };
+        let (src, dst) = (view(&src), view(&dst));
+        let paths = src.keys().chain(dst.keys());
+        let differ = paths.into_iter().find(|path| src.get(path) != dst.get(path))?;
+        Some(format!("{differ}: source {:?}, sink {:?}", src.get(differ), dst.get(differ)))
+    }
+
+    // ---- time --------------------------------------------------------------------------------------
+
+    fn pass_time(&mut self, ms: u64) {
+        self.ms += ms;
+        self.set_clocks();
+        self.source_event(source::Event::Tick);
+        self.barriers();
+        self.sink_event(sink::Event::Tick);
+        let now = self.now();
+        if let Some(process) = &self.source {
+            for (sink, time) in process.engine.durable_as_of(now) {
+                self.state.durable_as_of.insert(sink.to_owned(), time);
+            }
+        }
+    }
+
+    /// To the next deadline, when nothing else is left to do.
+    fn next_deadline(&mut self) {
+        let source = self.source.as_ref().map_or(u64::MAX, |process| process.engine.deadline());
+        let sink = self.sink.as_ref().map_or(u64::MAX, |process| process.engine.deadline());
+        let next = source.min(sink).min(self.ms + 5_000);
+        self.pass_time(next.saturating_sub(self.ms).max(1));
+    }
+
+    // ---- running -----------------------------------------------------------------------------------
+
+    fn idle(&self) -> bool {
+        let source = self.source.as_ref().is_none_or(|p| {
+            p.orders.is_empty() && p.found.is_empty() && p.watch.waiting().is_ok_and(|n| n == 0)
+        });
+        let sink = self.sink.as_ref().is_none_or(|p| {
+            p.work.is_empty() && p.applied.is_empty() && p.sync.is_none() && !p.connect
+        });
+        let wires = self.wires.values().all(|(_, wire)| wire.up.is_empty() && wire.down.is_empty());
+        source && sink && wires
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.steps += 1;
+        if !self.healed {
+            self.strike();
+        }
+        match self.rng.below(11) {
+            0 if !self.healed => self.user(),
+            1 | 2 => self.watch_step(),
+            3 => self.read_step(),
+            4 => self.found_step(),
+            5 | 6 => self.deliver_step(),
+            7 => self.apply_step(),
+            8 => self.applied_step(),
+            9 => self.sync_step(),
+            _ if self.idle() => self.next_deadline(),
+            _ => {
+                let ms = self.rng.below(30) as u64;
+                self.pass_time(ms);
+            }
+        }
+        self.connect_step();
+        self.digest = self.digest.rotate_left(5) ^ self.dst.disk().changes ^ self.rng.clone().next();
+        match self.failure.take() {
+            Some(why) => Err(why),
+            None => self.judge_files(),
+        }
+    }
+
+    fn strike(&mut self) {
+        let faults = self.faults.clone();
+        let mut hits = |often: usize| often > 0 && self.rng.once_in(often * 5);
+        let (cut, crash, power, source) = (
+            hits(faults.connection_cut),
+            hits(faults.sink_crash),
+            hits(faults.sink_power_cut),
+            hits(faults.source_crash),
+        );
+        let (full, unreadable, flush) = (hits(faults.sink_full), hits(faults.unreadable), hits(faults.flush));
+        let back = self.rng.once_in(20);
+        if cut {
+            self.cut();
+        }
+        if (crash || power) && self.sink.is_some() {
+            self.crash_sink(power);
+        } else if self.sink.is_none() && back {
+            self.start_sink();
+        }
+        if source && self.source.is_some() {
+            self.crash_source();
+        } else if self.source.is_none() && back {
+            self.start_source();
+        }
+        if full {
+            self.say(|| "FULL".to_owned());
+            self.dst.disk().bytes_max = self.rng.below(40);
+        }
+        if unreadable {
+            let files: Vec<_> = self.src.disk().paths();
+            let (path, ino) = files[self.rng.below(files.len())].clone();
+            let on = self.rng.once_in(2);
+            self.say(|| format!("UNREADABLE {path}: {on}"));
+            self.src.disk().set_unreadable(ino, on);
+        }
+        if flush {
+            self.ask_flush();
+        }
+    }
+
+    /// All faults end; both processes run.
+    pub fn heal(&mut self) {
+        self.healed = true;
+        self.say(|| "HEALED".to_owned());
+        self.users().acts_left = 0;
+        {
+            let mut users = self.users.lock().expect("no panic in users");
+            let mut disk = self.src.disk();
+            users.finish_writing(&mut disk);
+            for (_, ino) in disk.paths() {
+                disk.set_unreadable(ino, false);
+            }
+            disk.watches_max = usize::MAX;
+        }
+        self.dst.disk().bytes_max = usize::MAX;
+        if self.source.is_none() {
+            self.start_source();
+        }
+        if self.sink.is_none() {
+            self.start_sink();
+        }
+    }
+
+    fn converged(&self) -> bool {
+        self.source.as_ref().is_some_and(|p| p.engine.converged()) && self.idle()
+    }
+
+    /// Runs until everything has healed and both trees are equal. Returns a digest of the history.
+    pub fn run(mut self) -> Result<u64, String> {
+        let restless = self.faults.user_acts as u64 * 40;
+        for _ in 0..restless {
+            self.step()?;
+            if self.users().acts_left == 0 && self.rng.once_in(50) {
+                break;
+            }
+        }
+        self.heal();
+        self.settle()?;
+        Ok(self.digest)
+    }
+
+    /// Runs until osync says that the trees are equal, and judges that.
+    pub fn settle(&mut self) -> Result<(), String> {
+        let deadline = self.steps + HEALED_STEPS_MAX;
+        while !self.converged() {
+            self.step()?;
+            if self.steps > deadline {
+                let status = self.source.as_ref().map(|p| p.engine.status(self.now()));
+                let queue = self.source.as_ref().map(|p| p.engine.queue_report(self.now()));
+                return Err(format!(
+                    "not converged after {HEALED_STEPS_MAX} steps; difference: {:?}; {status:?}; {queue:?}",
+                    self.difference()
+                ));
+            }
+        }
+        match self.difference() {
+            None => Ok(()),
+            Some(difference) => Err(format!("I1, I9: said to be equal, but {difference}")),
+        }
+    }
+}
