@@ -12,13 +12,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::args::{DaemonArgs, SourceArgs};
 use super::connect::connect;
 use super::console::Console;
-use super::endpoints::{Listening, SinkOptions, SourceOptions, run_sink, run_source};
+use super::endpoints::{Listening, SourceOptions, Target, run_sink_on, run_source};
 use super::flush::verdict;
 use super::render;
 use super::signals::Stop;
 use super::source::announcement;
 use crate::config::{Address, Settings};
 use crate::error::Error;
+use crate::root::{self, Use};
 use crate::tree::Escaped;
 use crate::wire::message::{Reply, Request};
 
@@ -80,6 +81,10 @@ pub(super) fn run(args: Args, settings: Settings, console: &mut Console) -> Resu
     settings
         .warnings()
         .for_each(|warning| tracing::warn!("{warning}"));
+    // Both ends are known to be usable before either does anything.
+    root::check(&args.src, Use::Source, &settings.state_dir()?)?;
+    root::apart(&args.src, &target)?;
+    let target = Target::open(&target, args.adopt, &settings)?;
     let stop = Stop::on_signals()?;
     let (listening, heard) = oneshot::channel();
     let source = Endpoint::start(
@@ -108,13 +113,8 @@ pub(super) fn run(args: Args, settings: Settings, console: &mut Console) -> Resu
         };
         let sink = Endpoint::start(
             "sink",
-            run_sink,
-            SinkOptions {
-                root: target,
-                adopt: args.adopt,
-                settings,
-                stop: stop.subscribe(),
-            },
+            |(target, settings, stop)| run_sink_on(target, settings, stop),
+            (target, settings, stop.subscribe()),
         )?;
         let push = Push {
             command,

@@ -144,7 +144,7 @@ impl SinkState {
 /// sink for good.
 pub async fn run(options: Options) -> Result<(), Error> {
     let target = Target::open(&options.root, options.adopt, &options.settings)?;
-    run_on(target, &options.settings, options.stop).await
+    run_on(target, options.settings, options.stop).await
 }
 
 /// As [`run`], on a target that is open already.
@@ -153,14 +153,14 @@ pub async fn run(options: Options) -> Result<(), Error> {
 /// [`Error::Refused`] if the source refuses this sink for good, or what the system refuses.
 pub async fn run_on(
     target: Target,
-    settings: &Settings,
+    settings: Settings,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     target
         .fs
         .clear_stage()
         .map_err(|error| Error::io("clear the stage of", &target.path, error))?;
-    let mut daemon = Daemon::new(target, settings)?;
+    let mut daemon = Daemon::new(target, &settings)?;
     let ended = daemon.serve(&mut stop).await;
     daemon.close(ended).await
 }
