@@ -179,6 +179,7 @@ impl World {
             visits_max: 4,
             chunk_bytes: 4,
             page_names: self.faults.page_names,
+            without: self.faults.without,
         }
     }
 
@@ -221,10 +222,7 @@ impl World {
             heartbeat: Heartbeat::default(),
             sync_interval_ms: 20,
         };
-        let distrust = (!self.state.clean).then(|| osync::engine::walk::Suspicion {
-            since: self.state.synced_at.minus_secs(2),
-            until: self.now().wall,
-        });
+        let distrust = (!self.state.clean).then(|| osync::engine::walk::Suspicion::new(self.state.synced_at, self.now().wall));
         self.state.clean = false;
         let mut out = Vec::new();
         let engine = Sink::new(settings, self.state.standing.clone(), &mut out);
