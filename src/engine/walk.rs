@@ -23,7 +23,16 @@ pub struct Suspicion {
     pub until: Time,
 }
 
+/// Clocks of file systems tick coarsely; suspicion reaches this much further both ways, in seconds.
+const MARGIN_SECS: i64 = 2;
+
 impl Suspicion {
+    /// Suspicion of what changed between two moments, and a little around them.
+    #[must_use]
+    pub fn new(since: Time, until: Time) -> Self {
+        Self { since: since.minus_secs(MARGIN_SECS), until: until.minus_secs(-MARGIN_SECS) }
+    }
+
     /// True if a change time falls into it.
     #[must_use]
     pub fn holds(&self, ctime: Time) -> bool {

@@ -1,5 +1,7 @@
 //! The catalogue of faults: what may go wrong in one run.
 
+use osync::engine::replica::Rule;
+
 use crate::rng::Rng;
 
 /// How often each fault strikes, once in so many steps; 0 is never. Small worlds meet each other most.
@@ -22,6 +24,7 @@ pub struct Faults {
     pub data_connections: usize,
     pub sinks_away_at_start: bool,
     pub users_between_steps: bool,
+    pub without: Option<Rule>,
 }
 
 impl Faults {
@@ -45,7 +48,24 @@ impl Faults {
             data_connections: 1,
             sinks_away_at_start: false,
             users_between_steps: true,
+            without: None,
         }
+    }
+
+    /// Where the loss of a rule shows soonest: faults of other kinds only hide it, since they owe walks
+    /// that heal everything.
+    pub fn without(rule: Rule, seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ 0x0ff);
+        let mut faults = match rule {
+            Rule::PutBack | Rule::RefusedWaits => Self::of_seed(seed),
+            _ => Self::none(4 + rng.below(30)),
+        };
+        faults.names = 2 + rng.below(2);
+        if rule == Rule::Suspicion {
+            faults.events_max = 2 + rng.below(4);
+        }
+        faults.without = Some(rule);
+        faults
     }
 
     /// A random subset, so that every pair of faults meets in some run.

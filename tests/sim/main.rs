@@ -17,7 +17,10 @@ use faults::Faults;
 use world::World;
 
 /// Seeds of the fixed run.
-const FIXED_SEEDS: u64 = 3000;
+const FIXED_SEEDS: u64 = 10_000;
+
+/// Seeds in which the loss of a rule must show itself.
+const RULE_SEEDS: u64 = 30_000;
 
 fn run(seed: u64, trace: bool) -> Result<u64, String> {
     let faults = Faults::of_seed(seed);
@@ -45,6 +48,33 @@ fn the_same_seed_gives_the_same_history() {
     for seed in 1..=50 {
         assert_eq!(run(seed, false), run(seed, false), "seed {seed} ran differently the second time");
     }
+}
+
+/// Shows that the simulation can see: with any one rule off, some history breaks.
+#[test]
+fn every_rule_is_needed() {
+    use osync::engine::replica::Rule;
+    let rules = [
+        Rule::Claim,
+        Rule::EventDuringRead,
+        Rule::Suspicion,
+        Rule::ParentMetadata,
+        Rule::PutBack,
+        Rule::RefusedWaits,
+    ];
+    let mut unseen = Vec::new();
+    for rule in rules {
+        let broken = (1..=RULE_SEEDS).find(|&seed| {
+            let faults = Faults::without(rule, seed);
+            let world = std::panic::catch_unwind(|| World::new(seed, faults, false).run());
+            !matches!(world, Ok(Ok(_)))
+        });
+        match broken {
+            Some(seed) => println!("without {rule:?} seed {seed} fails"),
+            None => unseen.push(rule),
+        }
+    }
+    assert!(unseen.is_empty(), "no history of {RULE_SEEDS} breaks without {unseen:?}");
 }
 
 #[test]

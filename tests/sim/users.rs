@@ -23,6 +23,8 @@ pub struct Users {
     pub history: HashMap<RelPath, HashSet<Seen>>,
     /// Paths touched since the last flush was asked for.
     pub touched: Vec<RelPath>,
+    /// Files that osync has read while a writer had them open, which it counts and names (I2).
+    pub read_while_open: HashSet<RelPath>,
     pub trace: bool,
 }
 
@@ -36,6 +38,7 @@ impl Users {
             writing: None,
             history: HashMap::new(),
             touched: Vec::new(),
+            read_while_open: HashSet::new(),
             trace,
         }
     }
@@ -196,6 +199,8 @@ impl Users {
                 self.history.entry(new).or_default().extend(states);
             }
         }
+        let open: Vec<_> = self.read_while_open.iter().filter_map(|old| old.moved(path, &to)).collect();
+        self.read_while_open.extend(open);
         // So may what was there under the old name before.
         let old: Vec<_> = self.history.iter().map(|(p, s)| (p.clone(), s.clone())).collect();
         for (old_path, states) in old {

@@ -9,7 +9,7 @@ use osync::engine::replica::Limits;
 use osync::engine::session::Heartbeat;
 use osync::engine::sink::{self, Sink, Standing};
 use osync::engine::source::{self, Source};
-use osync::engine::work::{Finding, Order};
+use osync::engine::work::{Finding, Order, Seen};
 use osync::engine::{Now, Ticket};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
 use osync::sink::applier::Applier;
@@ -179,6 +179,7 @@ impl World {
             visits_max: 4,
             chunk_bytes: 4,
             page_names: self.faults.page_names,
+            without: self.faults.without,
         }
     }
 
@@ -221,10 +222,7 @@ impl World {
             heartbeat: Heartbeat::default(),
             sync_interval_ms: 20,
         };
-        let distrust = (!self.state.clean).then(|| osync::engine::walk::Suspicion {
-            since: self.state.synced_at.minus_secs(2),
-            until: self.now().wall,
-        });
+        let distrust = (!self.state.clean).then(|| osync::engine::walk::Suspicion::new(self.state.synced_at, self.now().wall));
         self.state.clean = false;
         let mut out = Vec::new();
         let engine = Sink::new(settings, self.state.standing.clone(), &mut out);
@@ -431,7 +429,17 @@ impl World {
         }
         process.found.push((ticket, finding.clone()));
         self.src.interrupt(None);
+        self.note_open_reads(&order, &finding);
         self.say(|| format!("look {order:?} = {finding:?}"));
+    }
+
+    fn note_open_reads(&self, order: &Order, finding: &Finding) {
+        let (Order::Look { dir, names, .. }, Finding::Looked(seen)) = (order, finding) else { return };
+        for (name, seen) in names.iter().zip(seen) {
+            if matches!(seen, Seen::Is { while_open: true, .. } | Seen::Large { while_open: true, .. }) {
+                self.users().read_while_open.insert(dir.join(&name.name));
+            }
+        }
     }
 
     fn found_step(&mut self) {
@@ -669,6 +677,9 @@ impl World {
                 continue;
             }
             let content = disk.content(ino).map_err(|e| e.to_string())?.to_vec();
+            if users.read_while_open.contains(&path) {
+                continue;
+            }
             let known = users.history.get(&path).is_some_and(|states| states.contains(&(content.clone(), stat.mode)));
             if !known {
                 return Err(format!("I2: {path} is {content:?} with mode {:o}, which it never was", stat.mode));

@@ -3,7 +3,7 @@
 //! Nothing is handed out without credit reserved for what it may bring back, so a result never waits
 //! for credit while its claim holds others up.
 
-use super::{Link, Reading, Renaming, Replica, Work};
+use super::{Link, Reading, Renaming, Replica, Rule, Work};
 use crate::engine::footprint::Footprint;
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
@@ -113,7 +113,8 @@ impl Replica {
 
     /// A claim on the path or above it, or a rename that touches it, must end first.
     fn blocked(&self, path: &RelPath) -> bool {
-        self.readings.values().any(|reading| reading.footprint.covers(path))
+        let claimed = self.readings.values().any(|reading| reading.footprint.covers(path));
+        (claimed && self.limits.keeps(Rule::Claim))
             || self.renames.iter().any(|renaming| renaming.touches(path))
     }
 

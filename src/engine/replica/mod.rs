@@ -51,6 +51,34 @@ pub struct Limits {
     pub chunk_bytes: u64,
     /// Names in one page of a listing, at most [`super::walk::PAGE_NAMES_MAX`].
     pub page_names: usize,
+    /// A rule that is not kept; `None` outside tests of the simulation.
+    pub without: Option<Rule>,
+}
+
+/// Rules of order that a test can switch off, to show that the simulation sees what each is for. The
+/// numbers are those of the histories behind the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// 1: a path is claimed until its message has its number.
+    Claim,
+    /// 2: an event during a read puts the path back.
+    EventDuringRead,
+    /// 21: what stands for lost events does not trust size and time.
+    Suspicion,
+    /// 28: a child's message leaves its directory waiting for metadata.
+    ParentMetadata,
+    /// 13: what was in flight at a cut is looked at again.
+    PutBack,
+    /// 15: a refused entry waits again.
+    RefusedWaits,
+}
+
+impl Limits {
+    /// True if the rule is kept, as it always is outside tests.
+    #[must_use]
+    pub fn keeps(&self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
 }
 
 impl Default for Limits {
@@ -65,6 +93,7 @@ impl Default for Limits {
             visits_max: 32,
             chunk_bytes: 256 * 1024,
             page_names: super::walk::PAGE_NAMES_MAX,
+            without: None,
         }
     }
 }
@@ -309,6 +338,10 @@ impl Replica {
         if self.ledger.stands_for(path) {
             return;
         }
+        let being_read = self.readings.values().any(|reading| reading.footprint.covers(path));
+        if being_read && !self.limits.keeps(Rule::EventDuringRead) {
+            return;
+        }
         if wish.want == Want::State {
             self.end_streams(now, out, |stream| stream.path == *path && !stream.while_open);
         }
@@ -453,8 +486,8 @@ impl Replica {
         for lane in [Lane::Live, Lane::Backlog] {
             for (dir, stamp) in self.queue(lane).collapse() {
                 // Looks send without comparing; what replaces them must not trust size and time.
-                let age_secs = (now.ms.saturating_sub(stamp.since_ms) / 1000) as i64 + SUSPICION_MARGIN_SECS;
-                let suspicion = Suspicion { since: now.wall.minus_secs(age_secs), until: now.wall };
+                let age_secs = (now.ms.saturating_sub(stamp.since_ms) / 1000) as i64 + 1;
+                let suspicion = Suspicion::new(now.wall.minus_secs(age_secs), now.wall);
                 let rescan = Rescan { suspicion: Some(suspicion), ..Rescan::compare(stamp) };
                 self.compare(Lane::Backlog, dir, rescan);
             }
@@ -507,9 +540,9 @@ impl Replica {
     /// A child was sent: its directory's times are set behind it (rule 28).
     fn parent_meta(&mut self, now: Now, lane: Lane, dir: &RelPath, stamp: Stamp) {
         let wish = Waiting { not_before_ms: now.ms + META_DELAY_MS, ..Waiting::new(stamp, Want::DirMeta) };
+        if !self.limits.keeps(Rule::ParentMetadata) {
+            return;
+        }
         self.queue(lane).put(now.ms, dir.clone(), wish);
     }
 }
-
-/// Clocks of file systems tick coarsely; suspicion reaches back this much further, in seconds.
-pub const SUSPICION_MARGIN_SECS: i64 = 2;

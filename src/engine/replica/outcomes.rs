@@ -1,6 +1,6 @@
 //! The sink's answers and marks: what is done leaves memory, what is not done waits again.
 
-use super::{InFlight, Link, Replica, Sent, Subject};
+use super::{InFlight, Link, Replica, Rule, Sent, Subject};
 use crate::channel::Peer;
 use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
@@ -125,6 +125,9 @@ impl Replica {
 
     fn refused(&mut self, now: Now, number: u64, lane: Lane, stamp: Stamp, path: RelPath, sent: Sent, why: Refusal) {
         self.retries += 1;
+        if !self.limits.keeps(Rule::RefusedWaits) {
+            return;
+        }
         let wish = if sent.is_dir || sent.appeared {
             Waiting::appeared(stamp)
         } else {
@@ -289,6 +292,9 @@ impl Replica {
     fn put_back_in_flight(&mut self, now: Now) {
         for (_, message) in std::mem::take(&mut self.in_flight) {
             let InFlight { lane, stamp, subject, .. } = message;
+            if !self.limits.keeps(Rule::PutBack) {
+                continue;
+            }
             match subject {
                 Subject::Entries { dir, names } => {
                     for (name, sent) in names {

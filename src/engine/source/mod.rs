@@ -9,7 +9,7 @@ mod registration;
 use std::collections::BTreeMap;
 
 use super::bindings::{Bindings, PathEvent};
-use super::replica::{Limits, Replica, SUSPICION_MARGIN_SECS};
+use super::replica::{Limits, Replica, Rule};
 use super::session::{Heartbeat, Sessions};
 use super::walk::{PAGE_NAMES_MAX, Rescan, Step, Suspicion, Walker};
 use super::work::{Finding, Order};
@@ -321,11 +321,11 @@ impl Source {
     /// Events were lost: everything may have changed since the queue was last empty (rule 21).
     fn overflowed(&mut self, now: Now) {
         self.overflows += 1;
-        let suspicion =
-            Suspicion { since: self.queue_empty.minus_secs(SUSPICION_MARGIN_SECS), until: now.wall };
+        let suspicion = Suspicion::new(self.queue_empty, now.wall);
+        let suspicion = Some(suspicion).filter(|_| self.settings.limits.keeps(Rule::Suspicion));
         let stamp = self.stamp(now);
         for (_, replica) in self.replicas.values_mut() {
-            replica.owe(RelPath::root(), Rescan { suspicion: Some(suspicion), ..Rescan::compare(stamp) });
+            replica.owe(RelPath::root(), Rescan { suspicion, ..Rescan::compare(stamp) });
         }
         self.arming.owe(RelPath::root(), Rescan { fresh: true, ..Rescan::compare(stamp) });
     }

@@ -2,7 +2,7 @@
 
 use super::{Action, Source};
 use crate::channel::Peer;
-use crate::engine::replica::{Replica, SUSPICION_MARGIN_SECS};
+use crate::engine::replica::Replica;
 use crate::engine::session::State;
 use crate::engine::walk::Rescan;
 use crate::engine::{Now, Stamp, Ticket};
@@ -172,8 +172,8 @@ impl Source {
     pub fn durable_as_of(&self, now: Now) -> impl Iterator<Item = (&str, Time)> {
         self.replicas.values().map(move |(sink, replica)| {
             let age_ms = age(now, replica.oldest()).unwrap_or(0);
-            let oldest = now.wall.minus_secs((age_ms / 1000) as i64 + SUSPICION_MARGIN_SECS);
-            (sink.as_str(), oldest.min(self.queue_empty.minus_secs(SUSPICION_MARGIN_SECS)))
+            let oldest = now.wall.minus_secs((age_ms / 1000) as i64 + 1);
+            (sink.as_str(), oldest.min(self.queue_empty))
         })
     }
 

@@ -3,7 +3,7 @@
 use super::{Action, Source, TERMINATION_MS};
 use crate::channel::Peer;
 use crate::engine::Now;
-use crate::engine::replica::Replica;
+use crate::engine::replica::{Replica, Rule};
 use crate::engine::session::{ANNOUNCE_MS, Pulse, SINKS_MAX, SYNCHRONISATION_MS, Session, State};
 use crate::engine::walk::{Rescan, Suspicion};
 use crate::report::Phase;
@@ -166,7 +166,8 @@ impl Source {
         if let Some((_, replica)) = self.replicas.get_mut(&key) {
             replica.attach(now, stamp, epoch, peers, credit, resume.as_ref());
             if let Some(since) = suspect_since {
-                let suspicion = Some(Suspicion { since, until: now.wall });
+                let suspicion = Some(Suspicion::new(since, now.wall));
+                let suspicion = suspicion.filter(|_| self.settings.limits.keeps(Rule::Suspicion));
                 replica.owe(RelPath::root(), Rescan { suspicion, ..Rescan::compare(stamp) });
             }
         }
