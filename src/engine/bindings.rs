@@ -104,10 +104,18 @@ impl Bindings {
         }
         let Some((dir, name)) = path.split() else {
             self.root = Some(wd);
-            self.nodes.insert(wd, Node { parent: None, name: None });
+            self.nodes.insert(
+                wd,
+                Node {
+                    parent: None,
+                    name: None,
+                },
+            );
             return Ok(before);
         };
-        let Some(parent) = self.find(&dir) else { return Err(wd) };
+        let Some(parent) = self.find(&dir) else {
+            return Err(wd);
+        };
         if parent == wd {
             return Err(wd);
         }
@@ -125,11 +133,21 @@ impl Bindings {
             node.parent = None;
             node.name = None;
         }
-        self.nodes.insert(wd, Node { parent: Some(parent), name: Some(name) });
+        self.nodes.insert(
+            wd,
+            Node {
+                parent: Some(parent),
+                name: Some(name),
+            },
+        );
     }
 
     fn detach(&mut self, wd: Wd) {
-        if let Some(Node { parent: Some(parent), name: Some(name) }) = self.nodes.get(&wd) {
+        if let Some(Node {
+            parent: Some(parent),
+            name: Some(name),
+        }) = self.nodes.get(&wd)
+        {
             let place = (*parent, name.clone());
             if self.children.get(&place) == Some(&wd) {
                 self.children.remove(&place);
@@ -151,7 +169,12 @@ impl Bindings {
                 return None;
             }
         }
-        Some(names.iter().rev().fold(RelPath::root(), |path, name| path.join(name)))
+        Some(
+            names
+                .iter()
+                .rev()
+                .fold(RelPath::root(), |path, name| path.join(name)),
+        )
     }
 
     fn find(&self, path: &RelPath) -> Option<Wd> {
@@ -166,13 +189,18 @@ impl Bindings {
     /// The descriptors of a directory and of all below it, to end their watches after it left the tree.
     #[must_use]
     pub fn below(&self, path: &RelPath) -> Vec<Wd> {
-        let Some(top) = self.find(path) else { return Vec::new() };
+        let Some(top) = self.find(path) else {
+            return Vec::new();
+        };
         let mut found = vec![top];
         let mut next = 0;
         while let Some(&wd) = found.get(next) {
             let first = (wd, Name::new(b"\x01").expect("one byte is a name"));
             found.extend(
-                self.children.range(first..).take_while(|((parent, _), _)| *parent == wd).map(|(_, &child)| child),
+                self.children
+                    .range(first..)
+                    .take_while(|((parent, _), _)| *parent == wd)
+                    .map(|(_, &child)| child),
             );
             next += 1;
         }
@@ -189,11 +217,18 @@ impl Bindings {
             What::MoveSelf => return self.moved_self(event.wd, out),
             _ => {}
         }
-        let Some(dir) = self.path(event.wd) else { return };
+        let Some(dir) = self.path(event.wd) else {
+            return;
+        };
         let Some(name) = &event.name else {
             // About the directory itself; its parent's watch tells the same, but the root has none.
             if dir.is_root() && event.what == What::Attributes {
-                out.push(PathEvent::Touched { path: dir, attributes: true, is_dir: true, closed: false });
+                out.push(PathEvent::Touched {
+                    path: dir,
+                    attributes: true,
+                    is_dir: true,
+                    closed: false,
+                });
             }
             return;
         };
@@ -208,7 +243,13 @@ impl Bindings {
                     self.gave_up(oldest, out);
                 }
                 let place = Some((event.wd, name.clone()));
-                self.halves.push(Half { cookie, path, place, is_dir, until_ms: now.ms + HALF_WAIT_MS });
+                self.halves.push(Half {
+                    cookie,
+                    path,
+                    place,
+                    is_dir,
+                    until_ms: now.ms + HALF_WAIT_MS,
+                });
             }
             What::MovedTo(cookie) => self.moved_to(cookie, event.wd, name, path, is_dir, out),
             what => out.push(PathEvent::Touched {
@@ -220,12 +261,25 @@ impl Bindings {
         }
     }
 
-    fn moved_to(&mut self, cookie: u32, wd: Wd, name: &Name, to: RelPath, is_dir: bool, out: &mut Vec<PathEvent>) {
+    fn moved_to(
+        &mut self,
+        cookie: u32,
+        wd: Wd,
+        name: &Name,
+        to: RelPath,
+        is_dir: bool,
+        out: &mut Vec<PathEvent>,
+    ) {
         let Some(at) = self.halves.iter().position(|half| half.cookie == cookie) else {
             out.push(if is_dir {
                 PathEvent::DirAppeared(to)
             } else {
-                PathEvent::Touched { path: to, attributes: false, is_dir, closed: false }
+                PathEvent::Touched {
+                    path: to,
+                    attributes: false,
+                    is_dir,
+                    closed: false,
+                }
             });
             return;
         };
@@ -242,7 +296,11 @@ impl Bindings {
             }
             self.explained.push(moved);
         }
-        out.push(PathEvent::Renamed { from: half.path, to, is_dir });
+        out.push(PathEvent::Renamed {
+            from: half.path,
+            to,
+            is_dir,
+        });
     }
 
     fn moved_self(&mut self, wd: Wd, out: &mut Vec<PathEvent>) {
@@ -281,7 +339,12 @@ impl Bindings {
         out.push(if half.is_dir {
             PathEvent::DirVanished(half.path)
         } else {
-            PathEvent::Touched { path: half.path, attributes: false, is_dir: false, closed: false }
+            PathEvent::Touched {
+                path: half.path,
+                attributes: false,
+                is_dir: false,
+                closed: false,
+            }
         });
     }
 

@@ -43,9 +43,13 @@ impl Footprint {
                 Self::Entries(vec![(dir.clone(), names)])
             }
             Change::DirMeta { dir, .. } => Self::DirMeta(dir.clone()),
-            Change::Rename { from, to, .. } => {
-                Self::Entries([from, to].iter().filter_map(|p| p.split()).map(|(d, n)| (d, vec![n])).collect())
-            }
+            Change::Rename { from, to, .. } => Self::Entries(
+                [from, to]
+                    .iter()
+                    .filter_map(|p| p.split())
+                    .map(|(d, n)| (d, vec![n]))
+                    .collect(),
+            ),
             Change::Listing { dir, range, .. } => Self::Listing(dir.clone(), range.clone()),
             Change::Chunk { stream, .. } | Change::Abandon { stream } => Self::Stage(*stream),
             Change::Publish { stream, path, .. } => match path.split() {
@@ -67,7 +71,9 @@ impl Footprint {
         match (self, earlier) {
             (Self::Stage(_), _) | (_, Self::Stage(_)) | (_, Self::Listing(..)) => false,
             (Self::DirMeta(dir), Self::DirMeta(other)) => dir == other,
-            (Self::DirMeta(dir), _) => earlier.groups().any(|(d, names)| entries_relate(d, names, dir)),
+            (Self::DirMeta(dir), _) => earlier
+                .groups()
+                .any(|(d, names)| entries_relate(d, names, dir)),
             (Self::Listing(dir, range), Self::DirMeta(other)) => {
                 dir.covers(other)
                     && other.component_below(dir).is_none_or(|name| {
@@ -80,9 +86,13 @@ impl Footprint {
             }),
             // Metadata of a directory holds back only what replaces the directory itself or a
             // directory above it.
-            (_, Self::DirMeta(other)) => self.groups().any(|(d, names)| covered_by(d, names, other)),
+            (_, Self::DirMeta(other)) => {
+                self.groups().any(|(d, names)| covered_by(d, names, other))
+            }
             _ => self.groups().any(|(d, names)| {
-                earlier.groups().any(|(other, theirs)| groups_relate(d, names, other, theirs))
+                earlier
+                    .groups()
+                    .any(|(other, theirs)| groups_relate(d, names, other, theirs))
             }),
         }
     }
@@ -91,7 +101,9 @@ impl Footprint {
     #[must_use]
     pub fn covers(&self, path: &RelPath) -> bool {
         matches!(self, Self::DirMeta(dir) if dir == path)
-            || self.groups().any(|(dir, names)| covered_by(dir, names, path))
+            || self
+                .groups()
+                .any(|(dir, names)| covered_by(dir, names, path))
     }
 
     fn stage(&self) -> Option<u64> {
@@ -108,7 +120,9 @@ impl Footprint {
             Self::Publish(_, dir, name) => (&[][..], Some((dir, std::slice::from_ref(name)))),
             _ => (&[][..], None),
         };
-        many.iter().map(|(dir, names)| (dir, names.as_slice())).chain(one)
+        many.iter()
+            .map(|(dir, names)| (dir, names.as_slice()))
+            .chain(one)
     }
 }
 
@@ -118,7 +132,8 @@ fn holds(names: &[Name], name: &[u8]) -> bool {
 
 /// True if one of the entries `dir/names` is `path` or above it.
 fn covered_by(dir: &RelPath, names: &[Name], path: &RelPath) -> bool {
-    path.component_below(dir).is_some_and(|name| holds(names, name))
+    path.component_below(dir)
+        .is_some_and(|name| holds(names, name))
 }
 
 /// True if one of the entries `dir/names` is `path`, above it or below it.
@@ -129,7 +144,11 @@ fn entries_relate(dir: &RelPath, names: &[Name], path: &RelPath) -> bool {
 /// True if an entry of one group is the same as, above or below one of the other.
 fn groups_relate(a: &RelPath, a_names: &[Name], b: &RelPath, b_names: &[Name]) -> bool {
     if a == b {
-        let (few, many) = if a_names.len() < b_names.len() { (a_names, b_names) } else { (b_names, a_names) };
+        let (few, many) = if a_names.len() < b_names.len() {
+            (a_names, b_names)
+        } else {
+            (b_names, a_names)
+        };
         return few.iter().any(|name| holds(many, name.as_bytes()));
     }
     covered_by(a, a_names, b) || covered_by(b, b_names, a)
@@ -157,7 +176,11 @@ mod tests {
             ("d/a", "e", false),
             ("d/ab", "d/a", false),
         ] {
-            assert_eq!(entry(later).waits_for(&entry(earlier)), waits, "{later} after {earlier}");
+            assert_eq!(
+                entry(later).waits_for(&entry(earlier)),
+                waits,
+                "{later} after {earlier}"
+            );
         }
     }
 
@@ -175,7 +198,13 @@ mod tests {
     #[test]
     fn a_listing_waits_for_its_directory_and_its_names() {
         let listing = |upto: &str| {
-            Footprint::Listing(path("d"), NameRange { after: None, upto: Name::new(upto.as_bytes()).ok() })
+            Footprint::Listing(
+                path("d"),
+                NameRange {
+                    after: None,
+                    upto: Name::new(upto.as_bytes()).ok(),
+                },
+            )
         };
         assert!(listing("z").waits_for(&entry("d/a")) && listing("z").waits_for(&entry("d")));
         assert!(!listing("a").waits_for(&entry("d/b")) && !listing("z").waits_for(&entry("d/a/b")));
@@ -187,7 +216,9 @@ mod tests {
     #[test]
     fn stages_know_only_their_stream() {
         let publish = Footprint::Publish(1, path("d"), Name::new(b"a").expect("a name"));
-        assert!(publish.waits_for(&Footprint::Stage(1)) && !publish.waits_for(&Footprint::Stage(2)));
+        assert!(
+            publish.waits_for(&Footprint::Stage(1)) && !publish.waits_for(&Footprint::Stage(2))
+        );
         assert!(!Footprint::Stage(1).waits_for(&entry("d")));
         assert!(publish.waits_for(&entry("d")) && entry("d").waits_for(&publish));
     }

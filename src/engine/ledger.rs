@@ -82,7 +82,11 @@ impl Ledger {
     /// An empty ledger for at most `problems_max` problems.
     #[must_use]
     pub fn new(problems_max: usize) -> Self {
-        Self { problems: BTreeMap::new(), problems_max, unlisted: 0 }
+        Self {
+            problems: BTreeMap::new(),
+            problems_max,
+            unlisted: 0,
+        }
     }
 
     /// How many problems there are.
@@ -100,12 +104,21 @@ impl Ledger {
     /// Removals that the brake holds back.
     #[must_use]
     pub fn halted(&self) -> u64 {
-        self.problems.values().filter(|problem| problem.halted).count() as u64
+        self.problems
+            .values()
+            .filter(|problem| problem.halted)
+            .count() as u64
     }
 
     /// Records that an operation failed.
     pub fn failed(&mut self, now: Now, path: RelPath, failure: Failure<'_>) {
-        let Failure { side, operation, errno, halted, number } = failure;
+        let Failure {
+            side,
+            operation,
+            errno,
+            halted,
+            number,
+        } = failure;
         let operation = operation.to_owned();
         let (since_ms, tries) = match self.problems.get(&path) {
             Some(known) => (known.since_ms, known.tries.saturating_add(1)),
@@ -116,13 +129,25 @@ impl Ledger {
             None => (now.ms, 1),
         };
         let retry_ms = now.ms + (RETRY_MIN_MS << (tries - 1).min(16)).min(RETRY_MAX_MS);
-        let problem = Problem { side, operation, errno, since_ms, tries, retry_ms, halted, number };
+        let problem = Problem {
+            side,
+            operation,
+            errno,
+            since_ms,
+            tries,
+            retry_ms,
+            halted,
+            number,
+        };
         self.problems.insert(path, problem);
     }
 
     /// A message with this number was done for the path. True if that ended a problem.
     pub fn clear(&mut self, path: &RelPath, number: u64) -> bool {
-        let over = self.problems.get(path).is_some_and(|problem| problem.number < number);
+        let over = self
+            .problems
+            .get(path)
+            .is_some_and(|problem| problem.number < number);
         if over {
             self.problems.remove(path);
         }
@@ -161,7 +186,10 @@ impl Ledger {
 
     /// The problems whose time has come; they stay listed until they are cleared.
     pub fn due(&mut self, now: Now) -> Vec<RelPath> {
-        let due = self.problems.iter_mut().filter(|(_, problem)| problem.retry_ms <= now.ms && !problem.halted);
+        let due = self
+            .problems
+            .iter_mut()
+            .filter(|(_, problem)| problem.retry_ms <= now.ms && !problem.halted);
         due.map(|(path, problem)| {
             problem.retry_ms = now.ms + RETRY_MAX_MS;
             path.clone()
@@ -189,7 +217,11 @@ impl Ledger {
     /// When the next problem must be tried again.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        self.problems.values().filter(|problem| !problem.halted).map(|problem| problem.retry_ms).min()
+        self.problems
+            .values()
+            .filter(|problem| !problem.halted)
+            .map(|problem| problem.retry_ms)
+            .min()
     }
 
     /// The problems, by path.

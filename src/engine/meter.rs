@@ -36,10 +36,15 @@ impl Meter {
     #[must_use]
     pub fn rate(&self, now_ms: u64, seconds: u64) -> Rate {
         let since = (now_ms / 1000).saturating_sub(seconds);
-        let Some(&(second, entries, bytes)) = self.marks.iter().find(|(second, ..)| *second >= since) else {
+        let Some(&(second, entries, bytes)) =
+            self.marks.iter().find(|(second, ..)| *second >= since)
+        else {
             return Rate::default();
         };
         let span = (now_ms as f64 / 1000.0 - second.max(since) as f64).max(1.0);
-        Rate { entries: (self.entries - entries) as f64 / span, bytes: (self.bytes - bytes) as f64 / span }
+        Rate {
+            entries: (self.entries - entries) as f64 / span,
+            bytes: (self.bytes - bytes) as f64 / span,
+        }
     }
 }

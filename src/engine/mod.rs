@@ -47,7 +47,10 @@ impl Stamp {
     /// The stamp that covers both.
     #[must_use]
     pub fn earliest(self, other: Self) -> Self {
-        Self { pos: self.pos.min(other.pos), since_ms: self.since_ms.min(other.since_ms) }
+        Self {
+            pos: self.pos.min(other.pos),
+            since_ms: self.since_ms.min(other.since_ms),
+        }
     }
 }
 

@@ -49,13 +49,22 @@ impl Waiting {
     /// A plain wish.
     #[must_use]
     pub fn new(stamp: Stamp, want: Want) -> Self {
-        Self { stamp, not_before_ms: 0, want, appeared: false, unsettled: 0 }
+        Self {
+            stamp,
+            not_before_ms: 0,
+            want,
+            appeared: false,
+            unsettled: 0,
+        }
     }
 
     /// The same for a directory that appeared.
     #[must_use]
     pub fn appeared(stamp: Stamp) -> Self {
-        Self { appeared: true, ..Self::new(stamp, Want::State) }
+        Self {
+            appeared: true,
+            ..Self::new(stamp, Want::State)
+        }
     }
 
     fn merge(&mut self, other: Self) {
@@ -90,7 +99,10 @@ impl HoldOff {
     pub fn at(&self, level: u32) -> u64 {
         match level {
             0 => 0,
-            _ => self.min_ms.saturating_mul(1 << (level - 1).min(20)).min(self.max_ms),
+            _ => self
+                .min_ms
+                .saturating_mul(1 << (level - 1).min(20))
+                .min(self.max_ms),
         }
     }
 }
@@ -147,7 +159,9 @@ impl Queue {
             wish.merge(waiting);
         }
         if let Some(heat) = self.heat.get(&path) {
-            wish.not_before_ms = wish.not_before_ms.max(heat.sent_ms + self.hold_off.at(heat.level));
+            wish.not_before_ms = wish
+                .not_before_ms
+                .max(heat.sent_ms + self.hold_off.at(heat.level));
         }
         self.insert(now_ms, path, wish);
     }
@@ -167,7 +181,10 @@ impl Queue {
         } else {
             self.ready.insert((wish.stamp.pos, path.clone()));
         }
-        let count = self.stamps.entry(wish.stamp.pos).or_insert((0, wish.stamp.since_ms));
+        let count = self
+            .stamps
+            .entry(wish.stamp.pos)
+            .or_insert((0, wish.stamp.since_ms));
         count.0 += 1;
         count.1 = count.1.min(wish.stamp.since_ms);
         self.entries.insert(path, wish);
@@ -191,7 +208,9 @@ impl Queue {
     /// The earliest stamp that waits.
     #[must_use]
     pub fn oldest(&self) -> Option<Stamp> {
-        self.stamps.first_key_value().map(|(&pos, &(_, since_ms))| Stamp { pos, since_ms })
+        self.stamps
+            .first_key_value()
+            .map(|(&pos, &(_, since_ms))| Stamp { pos, since_ms })
     }
 
     /// Makes held paths ready whose time has come.
@@ -211,7 +230,14 @@ impl Queue {
         for path in held {
             if self.entries[&path].stamp.pos <= pos {
                 let wish = self.remove(&path).expect("a held path waits");
-                self.insert(0, path, Waiting { not_before_ms: 0, ..wish });
+                self.insert(
+                    0,
+                    path,
+                    Waiting {
+                        not_before_ms: 0,
+                        ..wish
+                    },
+                );
             }
         }
     }
@@ -251,7 +277,15 @@ impl Queue {
             .take_while(|(path, _)| top.covers(path))
             .map(|(path, _)| path.clone())
             .collect();
-        paths.into_iter().map(|path| (path.clone(), self.remove(&path).expect("it was just listed"))).collect()
+        paths
+            .into_iter()
+            .map(|path| {
+                (
+                    path.clone(),
+                    self.remove(&path).expect("it was just listed"),
+                )
+            })
+            .collect()
     }
 
     /// Remembers that a path was sent, for its heat.
@@ -268,13 +302,22 @@ impl Queue {
             self.cool(now_ms);
         }
         if self.heat.len() < HOT_MAX {
-            self.heat.insert(path.clone(), Heat { sent_ms: now_ms, level: 0, sent: 1 });
+            self.heat.insert(
+                path.clone(),
+                Heat {
+                    sent_ms: now_ms,
+                    level: 0,
+                    sent: 1,
+                },
+            );
         }
     }
 
     fn cool(&mut self, now_ms: u64) {
         let hold_off = self.hold_off;
-        self.heat.retain(|_, heat| now_ms.saturating_sub(heat.sent_ms) < (4 * hold_off.at(heat.level)).max(WARM_MS));
+        self.heat.retain(|_, heat| {
+            now_ms.saturating_sub(heat.sent_ms) < (4 * hold_off.at(heat.level)).max(WARM_MS)
+        });
     }
 
     /// The files sent most often lately, the hottest first.
@@ -316,7 +359,11 @@ impl Queue {
                 below.retain(|(path, _)| *path != dir);
                 self.put_now(0, dir.clone(), own);
             }
-            if let Some(stamp) = below.iter().map(|(_, wish)| wish.stamp).reduce(Stamp::earliest) {
+            if let Some(stamp) = below
+                .iter()
+                .map(|(_, wish)| wish.stamp)
+                .reduce(Stamp::earliest)
+            {
                 given_up.push((dir, stamp));
             }
         }

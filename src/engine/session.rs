@@ -35,7 +35,10 @@ pub struct Heartbeat {
 
 impl Default for Heartbeat {
     fn default() -> Self {
-        Self { period_ms: 5_000, dead_after_ms: 15_000 }
+        Self {
+            period_ms: 5_000,
+            dead_after_ms: 15_000,
+        }
     }
 }
 
@@ -50,7 +53,10 @@ impl Pulse {
     /// Heard just now.
     #[must_use]
     pub fn new(now: Now) -> Self {
-        Self { heard_ms: now.ms, pinged_ms: now.ms }
+        Self {
+            heard_ms: now.ms,
+            pinged_ms: now.ms,
+        }
     }
 
     /// Something came.
@@ -164,7 +170,10 @@ impl Sessions {
             );
             return Err((ErrorCode::Version, text));
         }
-        let alive = self.by_command.values().find(|session| session.sink_id == request.sink_id);
+        let alive = self
+            .by_command
+            .values()
+            .find(|session| session.sink_id == request.sink_id);
         if alive.is_some_and(|session| session.instance != request.instance) {
             let text = format!(
                 "another process is registered as sink {}: stop it, or give this one its own state directory",
@@ -173,7 +182,10 @@ impl Sessions {
             return Err((ErrorCode::Duplicate, text));
         }
         if self.by_command.len() >= SINKS_MAX {
-            return Err((ErrorCode::Busy, format!("the source serves {SINKS_MAX} sinks already")));
+            return Err((
+                ErrorCode::Busy,
+                format!("the source serves {SINKS_MAX} sinks already"),
+            ));
         }
         Ok(())
     }
@@ -196,15 +208,21 @@ impl Sessions {
             }
             for &nonce in &session.nonces {
                 let known = session.data.iter().any(|(_, n, _)| *n == nonce);
-                let peer = self.announced.iter().find(|(_, (n, _))| *n == nonce).map(|(peer, _)| *peer);
+                let peer = self
+                    .announced
+                    .iter()
+                    .find(|(_, (n, _))| *n == nonce)
+                    .map(|(peer, _)| *peer);
                 if let (false, Some(peer)) = (known, peer) {
                     self.announced.remove(&peer);
                     session.data.push((peer, nonce, Pulse::new(now)));
                 }
             }
             if session.data.len() == session.nonces.len() {
-                session.state =
-                    State::Synchronising { next_ms: now.ms, deadline_ms: now.ms + HANDSHAKE_MS };
+                session.state = State::Synchronising {
+                    next_ms: now.ms,
+                    deadline_ms: now.ms + HANDSHAKE_MS,
+                };
                 complete.push(command);
             }
         }
@@ -227,8 +245,12 @@ impl Sessions {
 
     /// Announcements that nobody has claimed in time.
     pub fn stale_announcements(&mut self, now: Now) -> Vec<Peer> {
-        let stale: Vec<Peer> =
-            self.announced.iter().filter(|(_, (_, deadline))| *deadline <= now.ms).map(|(peer, _)| *peer).collect();
+        let stale: Vec<Peer> = self
+            .announced
+            .iter()
+            .filter(|(_, (_, deadline))| *deadline <= now.ms)
+            .map(|(peer, _)| *peer)
+            .collect();
         for peer in &stale {
             self.announced.remove(peer);
         }
@@ -241,12 +263,25 @@ impl Sessions {
         let sessions = self.by_command.values().flat_map(|session| {
             let own = match session.state {
                 State::Announcing { deadline_ms } => deadline_ms,
-                State::Synchronising { next_ms, deadline_ms } => next_ms.min(deadline_ms),
+                State::Synchronising {
+                    next_ms,
+                    deadline_ms,
+                } => next_ms.min(deadline_ms),
                 _ => u64::MAX,
             };
-            let data = session.data.iter().map(|(_, _, pulse)| pulse.deadline(heartbeat)).min();
-            [own, session.pulse.deadline(heartbeat), data.unwrap_or(u64::MAX)]
+            let data = session
+                .data
+                .iter()
+                .map(|(_, _, pulse)| pulse.deadline(heartbeat))
+                .min();
+            [
+                own,
+                session.pulse.deadline(heartbeat),
+                data.unwrap_or(u64::MAX),
+            ]
         });
-        sessions.chain(self.announced.values().map(|(_, deadline)| *deadline)).min()
+        sessions
+            .chain(self.announced.values().map(|(_, deadline)| *deadline))
+            .min()
     }
 }

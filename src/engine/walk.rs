@@ -30,7 +30,10 @@ impl Suspicion {
     /// Suspicion of what changed between two moments, and a little around them.
     #[must_use]
     pub fn new(since: Time, until: Time) -> Self {
-        Self { since: since.minus_secs(MARGIN_SECS), until: until.minus_secs(-MARGIN_SECS) }
+        Self {
+            since: since.minus_secs(MARGIN_SECS),
+            until: until.minus_secs(-MARGIN_SECS),
+        }
     }
 
     /// True if a change time falls into it.
@@ -41,7 +44,10 @@ impl Suspicion {
 
     fn widest(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {
-            (Some(a), Some(b)) => Some(Self { since: a.since.min(b.since), until: a.until.max(b.until) }),
+            (Some(a), Some(b)) => Some(Self {
+                since: a.since.min(b.since),
+                until: a.until.max(b.until),
+            }),
             (one, other) => one.or(other),
         }
     }
@@ -62,7 +68,11 @@ impl Rescan {
     /// A plain comparison.
     #[must_use]
     pub fn compare(stamp: Stamp) -> Self {
-        Self { stamp, suspicion: None, fresh: false }
+        Self {
+            stamp,
+            suspicion: None,
+            fresh: false,
+        }
     }
 
     fn merge(self, other: Self) -> Self {
@@ -179,8 +189,17 @@ impl Walker {
         self.owed.insert(path, rescan);
         if self.owed.len() > self.owed_max {
             let all = std::mem::take(&mut self.owed);
-            let merged = all.into_values().reduce(Rescan::merge).expect("the map was not empty");
-            self.owed.insert(RelPath::root(), Rescan { fresh: false, ..merged });
+            let merged = all
+                .into_values()
+                .reduce(Rescan::merge)
+                .expect("the map was not empty");
+            self.owed.insert(
+                RelPath::root(),
+                Rescan {
+                    fresh: false,
+                    ..merged
+                },
+            );
         }
     }
 
@@ -225,7 +244,11 @@ impl Walker {
     }
 
     fn take_owed(&mut self) -> Option<(RelPath, Rescan)> {
-        let path = self.owed.iter().min_by_key(|(_, rescan)| rescan.stamp).map(|(path, _)| path.clone())?;
+        let path = self
+            .owed
+            .iter()
+            .min_by_key(|(_, rescan)| rescan.stamp)
+            .map(|(path, _)| path.clone())?;
         let rescan = self.owed.remove(&path)?;
         Some((path, rescan))
     }
@@ -242,7 +265,10 @@ impl Walker {
                 !inside
             });
             for other in covered {
-                rescan = rescan.merge(Rescan { fresh: false, ..other });
+                rescan = rescan.merge(Rescan {
+                    fresh: false,
+                    ..other
+                });
             }
         }
         self.visit(path.clone(), rescan, None, false);
@@ -250,10 +276,15 @@ impl Walker {
 
     fn descend(&mut self) -> bool {
         loop {
-            let Some(top) = self.found.last_mut() else { return false };
+            let Some(top) = self.found.last_mut() else {
+                return false;
+            };
             if let Some((name, fresh)) = top.names.pop_front() {
                 let dir = top.dir.join(&name);
-                let rescan = Rescan { fresh, ..top.rescan };
+                let rescan = Rescan {
+                    fresh,
+                    ..top.rescan
+                };
                 self.visit(dir, rescan, None, false);
                 return true;
             }
@@ -268,23 +299,28 @@ impl Walker {
 
     fn visit(&mut self, dir: RelPath, rescan: Rescan, after: Option<Name>, bound: bool) {
         self.next_visit += 1;
-        self.visits.insert(self.next_visit, Visit {
-            dir,
-            rescan,
-            after,
-            bound,
-            step: Step::List { full: false },
-            next_after: None,
-            subdirs: Vec::new(),
-            looks: VecDeque::new(),
-            looking: 0,
-            again: false,
-        });
+        self.visits.insert(
+            self.next_visit,
+            Visit {
+                dir,
+                rescan,
+                after,
+                bound,
+                step: Step::List { full: false },
+                next_after: None,
+                subdirs: Vec::new(),
+                looks: VecDeque::new(),
+                looking: 0,
+                again: false,
+            },
+        );
     }
 
     /// Ends a visit whose names have all been looked at and keeps the directories that it found.
     pub fn finish_if_done(&mut self, id: u64) {
-        let Some(visit) = self.visits.get_mut(&id) else { return };
+        let Some(visit) = self.visits.get_mut(&id) else {
+            return;
+        };
         if visit.step != Step::Look || visit.looking > 0 || !visit.looks.is_empty() {
             return;
         }
@@ -294,7 +330,12 @@ impl Walker {
         }
         let visit = self.visits.remove(&id).expect("the visit was just seen");
         let names = visit.subdirs.into();
-        self.found.push(Found { dir: visit.dir, names, rescan: visit.rescan, next_after: visit.next_after });
+        self.found.push(Found {
+            dir: visit.dir,
+            names,
+            rescan: visit.rescan,
+            next_after: visit.next_after,
+        });
     }
 
     /// Ends a visit that cannot go on.

@@ -37,7 +37,10 @@ fn refused(operation: &str, error: &io::Error) -> Refused {
     Box::new(match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => Refusal::Full,
         Some(libc::ESTALE) => Refusal::Mismatch,
-        errno => Refusal::Problem { operation: operation.to_owned(), errno: errno.unwrap_or(0) },
+        errno => Refusal::Problem {
+            operation: operation.to_owned(),
+            errno: errno.unwrap_or(0),
+        },
     })
 }
 
@@ -52,7 +55,12 @@ fn is(error: &io::Error, errno: i32) -> bool {
 impl<F: Fs> Applier<F> {
     /// An applier for this tree. Files that a power cut may have emptied are distrusted.
     pub fn new(fs: F, brake: Brake, distrust: Option<Distrust>) -> Self {
-        Self { fs, streams: Mutex::new(HashMap::new()), brake, distrust }
+        Self {
+            fs,
+            streams: Mutex::new(HashMap::new()),
+            brake,
+            distrust,
+        }
     }
 
     /// The file system.
@@ -67,7 +75,9 @@ impl<F: Fs> Applier<F> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Stage<F::File>>> {
         // A panic elsewhere ends the process; the map itself is never left half changed.
-        self.streams.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.streams
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Applies one change.
@@ -75,14 +85,28 @@ impl<F: Fs> Applier<F> {
         match change {
             Change::Entries { dir, entries } => self.entries(&dir, entries),
             Change::DirMeta { dir, meta } => single(self.dir_meta(&dir, &meta)),
-            Change::Rename { from, to, kind, size, mtime } => {
-                single(self.rename(&from, &to, kind, size, mtime))
-            }
+            Change::Rename {
+                from,
+                to,
+                kind,
+                size,
+                mtime,
+            } => single(self.rename(&from, &to, kind, size, mtime)),
             Change::Listing { dir, range, page } => Outcome {
-                answer: Some(reconciler::compare(&self.fs, &dir, &range, &page, self.distrust)),
+                answer: Some(reconciler::compare(
+                    &self.fs,
+                    &dir,
+                    &range,
+                    &page,
+                    self.distrust,
+                )),
                 ..Outcome::default()
             },
-            Change::Chunk { stream, offset, data } => single(self.chunk(stream, offset, &data)),
+            Change::Chunk {
+                stream,
+                offset,
+                data,
+            } => single(self.chunk(stream, offset, &data)),
             Change::Publish { stream, path, meta } => single(self.publish(stream, &path, &meta)),
             Change::Abandon { stream } => {
                 self.lock().remove(&stream);
@@ -108,7 +132,8 @@ impl<F: Fs> Applier<F> {
             Err(why) => {
                 // A missing directory is never made (rule 9); what is to be absent in it already is.
                 let all = entries.iter().enumerate();
-                let left = all.filter(|(_, e)| *why != Refusal::ParentMissing || e.state != State::Absent);
+                let left =
+                    all.filter(|(_, e)| *why != Refusal::ParentMissing || e.state != State::Absent);
                 outcome.refused = left.map(|(at, _)| (at as u32, (*why).clone())).collect();
                 return outcome;
             }
@@ -139,21 +164,31 @@ impl<F: Fs> Applier<F> {
                         // Another name may share the file, or it is not the file that was meant: the
                         // whole state comes instead (rule 29).
                         Err(error)
-                            if [libc::EMLINK, libc::ENOENT, libc::EISDIR].iter().any(|&e| is(&error, e)) =>
+                            if [libc::EMLINK, libc::ENOENT, libc::EISDIR]
+                                .iter()
+                                .any(|&e| is(&error, e)) =>
                         {
                             Err(Box::new(Refusal::Mismatch))
                         }
                         set => step("set metadata", set).map(|()| false),
                     }
                 }
-                Body::Target(target) => self.place_special(dir, name, &meta, &target).map(|()| false),
+                Body::Target(target) => self
+                    .place_special(dir, name, &meta, &target)
+                    .map(|()| false),
                 Body::Empty if meta.kind == Kind::Dir => self.directory(dir, name, &meta),
                 Body::Empty => self.place_special(dir, name, &meta, &[]).map(|()| false),
             },
         }
     }
 
-    fn place(&self, dir: &F::Dir, name: &Name, stage: F::File, meta: &Metadata) -> Result<(), Refused> {
+    fn place(
+        &self,
+        dir: &F::Dir,
+        name: &Name,
+        stage: F::File,
+        meta: &Metadata,
+    ) -> Result<(), Refused> {
         match self.fs.stat(dir, name) {
             Ok(stat) if stat.kind == Kind::Dir => self.remove(dir, name)?,
             _ => {}
@@ -161,7 +196,13 @@ impl<F: Fs> Applier<F> {
         step("publish", self.fs.publish(stage, dir, name, meta))
     }
 
-    fn place_special(&self, dir: &F::Dir, name: &Name, meta: &Metadata, target: &[u8]) -> Result<(), Refused> {
+    fn place_special(
+        &self,
+        dir: &F::Dir,
+        name: &Name,
+        meta: &Metadata,
+        target: &[u8],
+    ) -> Result<(), Refused> {
         match self.fs.publish_special(dir, name, meta, target) {
             Err(error) if is(&error, libc::EISDIR) => {
                 self.remove(dir, name)?;
@@ -173,7 +214,9 @@ impl<F: Fs> Applier<F> {
 
     fn directory(&self, dir: &F::Dir, name: &Name, meta: &Metadata) -> Result<bool, Refused> {
         match self.fs.open_dir(dir, name) {
-            Ok(opened) => return step("set metadata", self.fs.set_dir_meta(&opened, meta)).map(|()| false),
+            Ok(opened) => {
+                return step("set metadata", self.fs.set_dir_meta(&opened, meta)).map(|()| false);
+            }
             Err(error) if is(&error, libc::ENOTDIR) => {
                 step("remove", self.fs.remove_file(dir, name))?;
             }
@@ -206,14 +249,24 @@ impl<F: Fs> Applier<F> {
 
     // ---- renames -----------------------------------------------------------------------------------
 
-    fn rename(&self, from: &RelPath, to: &RelPath, kind: Kind, size: u64, mtime: Time) -> Result<(), Refused> {
+    fn rename(
+        &self,
+        from: &RelPath,
+        to: &RelPath,
+        kind: Kind,
+        size: u64,
+        mtime: Time,
+    ) -> Result<(), Refused> {
         let mismatch = || Box::new(Refusal::Mismatch);
-        let ((from_dir, from_name), (to_dir, to_name)) =
-            (from.split().ok_or_else(mismatch)?, to.split().ok_or_else(mismatch)?);
+        let ((from_dir, from_name), (to_dir, to_name)) = (
+            from.split().ok_or_else(mismatch)?,
+            to.split().ok_or_else(mismatch)?,
+        );
         let old = self.open(&from_dir)?;
         let new = self.open(&to_dir)?;
         let stat = self.fs.stat(&old, &from_name).map_err(|_| mismatch())?;
-        let same = stat.kind == kind && (kind == Kind::Dir || (stat.size == size && stat.mtime == mtime));
+        let same =
+            stat.kind == kind && (kind == Kind::Dir || (stat.size == size && stat.mtime == mtime));
         if !same {
             return Err(mismatch());
         }
@@ -238,9 +291,15 @@ impl<F: Fs> Applier<F> {
         let mut stage = match held {
             Some(stage) => stage,
             None if self.lock().len() >= STREAMS_MAX => {
-                return Err(Box::new(Refusal::Problem { operation: "stage".to_owned(), errno: libc::EMFILE }));
+                return Err(Box::new(Refusal::Problem {
+                    operation: "stage".to_owned(),
+                    errno: libc::EMFILE,
+                }));
             }
-            None => Stage { file: step("create", self.fs.stage())?, bytes: 0 },
+            None => Stage {
+                file: step("create", self.fs.stage())?,
+                bytes: 0,
+            },
         };
         if stage.bytes != offset {
             return Err(Box::new(Refusal::Mismatch));
@@ -253,7 +312,10 @@ impl<F: Fs> Applier<F> {
 
     fn publish(&self, stream: u64, path: &RelPath, meta: &Metadata) -> Result<(), Refused> {
         // A stage that could not be written was freed, and its stream is refused here.
-        let stage = self.lock().remove(&stream).ok_or_else(|| Box::new(Refusal::Full))?;
+        let stage = self
+            .lock()
+            .remove(&stream)
+            .ok_or_else(|| Box::new(Refusal::Full))?;
         let (dir, name) = path.split().ok_or_else(|| Box::new(Refusal::Mismatch))?;
         if stage.bytes != meta.size {
             return Err(Box::new(Refusal::Mismatch));
@@ -266,6 +328,9 @@ impl<F: Fs> Applier<F> {
 fn single(result: Result<(), Refused>) -> Outcome {
     match result {
         Ok(()) => Outcome::default(),
-        Err(why) => Outcome { refused: vec![(0, *why)], ..Outcome::default() },
+        Err(why) => Outcome {
+            refused: vec![(0, *why)],
+            ..Outcome::default()
+        },
     }
 }

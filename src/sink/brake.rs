@@ -32,12 +32,18 @@ impl Brake {
     /// within an hour.
     #[must_use]
     pub fn new(floor: u64, share: f64) -> Self {
-        Self { state: Mutex::new(State::default()), floor, share }
+        Self {
+            state: Mutex::new(State::default()),
+            floor,
+            share,
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // The numbers are valid after every statement, so a panic elsewhere leaves them usable.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Tells the time; removals of long ago are forgiven.
@@ -64,7 +70,11 @@ impl Brake {
     pub fn room(&self) -> u64 {
         let limit = self.limit();
         let state = self.lock();
-        if state.released { u64::MAX } else { limit.saturating_sub(state.removed as u64) }
+        if state.released {
+            u64::MAX
+        } else {
+            limit.saturating_sub(state.removed as u64)
+        }
     }
 
     /// Takes entries that are about to be removed.

@@ -34,7 +34,10 @@ pub fn compare<F: Fs>(
         Err(Finding::Failed { errno, .. }) => return Answer::Failed(errno),
         Err(_) => return Answer::Failed(0),
     };
-    let inside = mine.iter().take_while(|entry| range.contains(entry.name.as_bytes())).count();
+    let inside = mine
+        .iter()
+        .take_while(|entry| range.contains(entry.name.as_bytes()))
+        .count();
     let more = more && inside == mine.len();
     let mine = &mine[..inside];
     match page {
@@ -68,7 +71,12 @@ fn names(theirs: &[ListEntry], mine: &[ListEntry], suspects: &[Name], mut more: 
         excess.truncate(ENTRIES_MAX);
         more = true;
     }
-    Answer::Names { lacks, differs, excess, more }
+    Answer::Names {
+        lacks,
+        differs,
+        excess,
+        more,
+    }
 }
 
 /// Counts a directory with all below, up to one more than `most`, so that the brake can decide before

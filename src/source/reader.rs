@@ -32,7 +32,10 @@ pub struct ReaderSettings {
 
 impl Default for ReaderSettings {
     fn default() -> Self {
-        Self { inline_bytes_max: INLINE_BYTES_MAX, lease: true }
+        Self {
+            inline_bytes_max: INLINE_BYTES_MAX,
+            lease: true,
+        }
     }
 }
 
@@ -60,7 +63,11 @@ impl<F: Fs> Reader<F> {
     /// A reader.
     #[must_use]
     pub fn new(settings: ReaderSettings) -> Self {
-        Self { settings, buffer: Vec::new(), opened: Vec::new() }
+        Self {
+            settings,
+            buffer: Vec::new(),
+            opened: Vec::new(),
+        }
     }
 
     /// The files that the last order opened for streaming.
@@ -70,15 +77,31 @@ impl<F: Fs> Reader<F> {
 
     /// Carries out an order that needs no open stream. `now` is the wall clock, `next_stream` gives
     /// numbers to files that a look opens.
-    pub fn read(&mut self, fs: &F, now: Time, order: &Order, next_stream: &mut dyn FnMut() -> u64) -> Finding {
+    pub fn read(
+        &mut self,
+        fs: &F,
+        now: Time,
+        order: &Order,
+        next_stream: &mut dyn FnMut() -> u64,
+    ) -> Finding {
         let found = match order {
-            Order::Look { dir, names, content } => self.look(fs, now, dir, names, *content, next_stream),
+            Order::Look {
+                dir,
+                names,
+                content,
+            } => self.look(fs, now, dir, names, *content, next_stream),
             Order::LookDir { dir } => look_dir(fs, dir),
             Order::CheckRename { from, to } => check_rename(fs, from, to),
-            Order::List { dir, after, names_max, compare, suspicion } => {
-                list(fs, dir, after.as_ref(), *names_max, *compare, *suspicion)
+            Order::List {
+                dir,
+                after,
+                names_max,
+                compare,
+                suspicion,
+            } => list(fs, dir, after.as_ref(), *names_max, *compare, *suspicion),
+            Order::ReadChunk { .. } | Order::EndStream { .. } => {
+                Ok(Finding::StreamEnded { whole: false })
             }
-            Order::ReadChunk { .. } | Order::EndStream { .. } => Ok(Finding::StreamEnded { whole: false }),
         };
         found.unwrap_or_else(|finding| finding)
     }
@@ -97,7 +120,11 @@ impl<F: Fs> Reader<F> {
         let (mut bytes, mut header) = (0, 0);
         for name in names {
             let full = bytes >= LOOK_BYTES_MAX || header >= LOOK_HEADER_BYTES_MAX;
-            let next = if full { Seen::Unread } else { self.look_at(fs, now, &dir, name, content, bytes, next_stream) };
+            let next = if full {
+                Seen::Unread
+            } else {
+                self.look_at(fs, now, &dir, name, content, bytes, next_stream)
+            };
             if let Seen::Is { state, .. } = &next {
                 header += (ENTRY_COST + name.name.as_bytes().len()) as u64;
                 if let State::Present(meta, body) = state {
@@ -107,10 +134,26 @@ impl<F: Fs> Reader<F> {
             }
             seen.push(next);
         }
-        let absent = seen.iter().any(|seen| matches!(seen, Seen::Is { state: State::Absent, .. }));
+        let absent = seen.iter().any(|seen| {
+            matches!(
+                seen,
+                Seen::Is {
+                    state: State::Absent,
+                    ..
+                }
+            )
+        });
         if absent && !still_there(fs, dir_path, &dir) {
             // The directory is elsewhere by now: what is absent in it says nothing about this path.
-            for seen in seen.iter_mut().filter(|seen| matches!(seen, Seen::Is { state: State::Absent, .. })) {
+            for seen in seen.iter_mut().filter(|seen| {
+                matches!(
+                    seen,
+                    Seen::Is {
+                        state: State::Absent,
+                        ..
+                    }
+                )
+            }) {
                 *seen = Seen::Unread;
             }
         }
@@ -130,14 +173,20 @@ impl<F: Fs> Reader<F> {
         let stat = match fs.stat(dir, &name.name) {
             Ok(stat) => stat,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                return Seen::Is { state: State::Absent, while_open: false };
+                return Seen::Is {
+                    state: State::Absent,
+                    while_open: false,
+                };
             }
             Err(error) => return failed("stat", &error),
         };
         let looked = match stat.kind {
             Kind::File if name.attributes => self.attributes(fs, dir, &name.name),
             Kind::File if !content && stat.size > 0 => Ok(Seen::Withheld),
-            Kind::File if stat.size <= self.settings.inline_bytes_max && used + stat.size > LOOK_BYTES_MAX => {
+            Kind::File
+                if stat.size <= self.settings.inline_bytes_max
+                    && used + stat.size > LOOK_BYTES_MAX =>
+            {
                 Ok(Seen::Unread)
             }
             Kind::File => self.file(fs, now, dir, name, next_stream),
@@ -154,7 +203,10 @@ impl<F: Fs> Reader<F> {
         let file = fs.open(dir, name).map_err(|e| ("open", e))?;
         let stat = fs.stat_file(&file).map_err(|e| ("stat", e))?;
         let xattrs = fs.file_xattrs(&file).map_err(|e| ("read attributes", e))?;
-        Ok(Seen::Is { state: State::Present(stat.metadata(xattrs), Body::Unchanged), while_open: false })
+        Ok(Seen::Is {
+            state: State::Present(stat.metadata(xattrs), Body::Unchanged),
+            while_open: false,
+        })
     }
 
     fn file(
@@ -166,7 +218,9 @@ impl<F: Fs> Reader<F> {
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Result<Seen, Step> {
         let file = fs.open(dir, &name.name).map_err(|e| ("open", e))?;
-        let mut written = self.young_and_written(fs, now, &file).map_err(|e| ("stat", e))?;
+        let mut written = self
+            .young_and_written(fs, now, &file)
+            .map_err(|e| ("stat", e))?;
         if written && !name.unsettled {
             return Ok(Seen::Unsettled);
         }
@@ -174,12 +228,22 @@ impl<F: Fs> Reader<F> {
         let xattrs = fs.file_xattrs(&file).map_err(|e| ("read attributes", e))?;
         if before.size > self.settings.inline_bytes_max {
             let stream = next_stream();
-            self.opened.push(OpenFile { stream, file, stat: before });
-            return Ok(Seen::Large { stream, meta: before.metadata(xattrs), while_open: written });
+            self.opened.push(OpenFile {
+                stream,
+                file,
+                stat: before,
+            });
+            return Ok(Seen::Large {
+                stream,
+                meta: before.metadata(xattrs),
+                while_open: written,
+            });
         }
         let size = usize::try_from(before.size).expect("an inline file fits into memory");
         self.buffer.resize(size, 0);
-        let read = fs.read_at(&file, 0, &mut self.buffer).map_err(|e| ("read", e))?;
+        let read = fs
+            .read_at(&file, 0, &mut self.buffer)
+            .map_err(|e| ("read", e))?;
         // By name, so that it is also known to be still this file that the name means.
         let after = fs.stat(dir, &name.name).map_err(|e| ("stat", e))?;
         if !unchanged(&before, &after) || read != size {
@@ -189,7 +253,10 @@ impl<F: Fs> Reader<F> {
             written = true;
         }
         let content = Bytes::copy_from_slice(&self.buffer);
-        Ok(Seen::Is { state: State::Present(before.metadata(xattrs), Body::Content(content)), while_open: written })
+        Ok(Seen::Is {
+            state: State::Present(before.metadata(xattrs), Body::Content(content)),
+            while_open: written,
+        })
     }
 
     /// A writer who is inside one long write(2) cannot be seen by comparing stats (rule 25).
@@ -207,19 +274,28 @@ impl<F: Fs> Reader<F> {
 type Step = (&'static str, io::Error);
 
 fn failed(operation: &'static str, error: &io::Error) -> Seen {
-    Seen::Failed { operation, errno: error.raw_os_error().unwrap_or(0) }
+    Seen::Failed {
+        operation,
+        errno: error.raw_os_error().unwrap_or(0),
+    }
 }
 
 /// True if nothing about the file changed between two stats; the change time catches what sets the
 /// others back.
 fn unchanged(before: &Stat, after: &Stat) -> bool {
     before.same_inode(after)
-        && before.size == after.size && before.mtime == after.mtime && before.ctime == after.ctime
+        && before.size == after.size
+        && before.mtime == after.mtime
+        && before.ctime == after.ctime
 }
 
 fn special<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, stat: &Stat) -> Result<Seen, Step> {
     let body = if stat.kind == Kind::Symlink {
-        Body::Target(fs.read_link(dir, name).map_err(|e| ("read link", e))?.into())
+        Body::Target(
+            fs.read_link(dir, name)
+                .map_err(|e| ("read link", e))?
+                .into(),
+        )
     } else {
         Body::Empty
     };
@@ -245,7 +321,10 @@ fn special<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, stat: &Stat) -> Result<Seen
     if !stat.same_inode(&after) || (stat.kind == Kind::Symlink && !unchanged(stat, &after)) {
         return Ok(Seen::Unsettled);
     }
-    Ok(Seen::Is { state: State::Present(meta, body), while_open: false })
+    Ok(Seen::Is {
+        state: State::Present(meta, body),
+        while_open: false,
+    })
 }
 
 /// Opens a directory or says why it cannot be.
@@ -262,12 +341,18 @@ fn way<F: Fs>(fs: &F, path: &RelPath) -> Result<F::Dir, Finding> {
 }
 
 fn problem(path: &RelPath, operation: &'static str) -> impl Fn(io::Error) -> Finding {
-    move |error| Finding::Failed { path: path.clone(), operation, errno: error.raw_os_error().unwrap_or(0) }
+    move |error| Finding::Failed {
+        path: path.clone(),
+        operation,
+        errno: error.raw_os_error().unwrap_or(0),
+    }
 }
 
 /// True if this path still leads to this directory.
 fn still_there<F: Fs>(fs: &F, path: &RelPath, dir: &F::Dir) -> bool {
-    let Way::Open(again) = open_way(fs, path) else { return false };
+    let Way::Open(again) = open_way(fs, path) else {
+        return false;
+    };
     match (fs.stat_dir(dir), fs.stat_dir(&again)) {
         (Ok(before), Ok(after)) => before.same_inode(&after),
         _ => false,
@@ -277,14 +362,18 @@ fn still_there<F: Fs>(fs: &F, path: &RelPath, dir: &F::Dir) -> bool {
 fn look_dir<F: Fs>(fs: &F, path: &RelPath) -> Result<Finding, Finding> {
     let dir = way(fs, path)?;
     let stat = fs.stat_dir(&dir).map_err(problem(path, "stat"))?;
-    let xattrs = fs.dir_xattrs(&dir).map_err(problem(path, "read attributes"))?;
+    let xattrs = fs
+        .dir_xattrs(&dir)
+        .map_err(problem(path, "read attributes"))?;
     let mut meta: Metadata = stat.metadata(xattrs);
     meta.size = 0;
     Ok(Finding::Dir(meta))
 }
 
 fn stat_path<F: Fs>(fs: &F, path: &RelPath) -> Result<Option<Stat>, Finding> {
-    let Some((dir, name)) = path.split() else { return Ok(None) };
+    let Some((dir, name)) = path.split() else {
+        return Ok(None);
+    };
     match open_way(fs, &dir) {
         Way::Broken(_) => Ok(None),
         Way::Failed(path, error) => Err(problem(&path, "open")(error)),
@@ -301,8 +390,16 @@ fn check_rename<F: Fs>(fs: &F, from: &RelPath, to: &RelPath) -> Result<Finding, 
     let (before, after) = (stat_path(fs, from)?, stat_path(fs, to)?);
     Ok(match (before, after) {
         (None, Some(stat)) => {
-            let size = if matches!(stat.kind, Kind::File | Kind::Symlink) { stat.size } else { 0 };
-            Finding::Renamed { kind: stat.kind, size, mtime: stat.mtime }
+            let size = if matches!(stat.kind, Kind::File | Kind::Symlink) {
+                stat.size
+            } else {
+                0
+            };
+            Finding::Renamed {
+                kind: stat.kind,
+                size,
+                mtime: stat.mtime,
+            }
         }
         _ => Finding::NotRenamed,
     })
@@ -315,12 +412,17 @@ fn smallest_names<F: Fs>(
     after: Option<&Name>,
     max: usize,
 ) -> io::Result<(Vec<(Vec<u8>, Option<Kind>)>, bool)> {
-    let mut heap: std::collections::BinaryHeap<(Vec<u8>, Option<u8>)> = std::collections::BinaryHeap::new();
+    let mut heap: std::collections::BinaryHeap<(Vec<u8>, Option<u8>)> =
+        std::collections::BinaryHeap::new();
     fs.list(dir, &mut |name, kind| {
         if after.is_some_and(|after| name <= after.as_bytes()) {
             return;
         }
-        if heap.len() > max && heap.peek().is_some_and(|(largest, _)| name >= largest.as_slice()) {
+        if heap.len() > max
+            && heap
+                .peek()
+                .is_some_and(|(largest, _)| name >= largest.as_slice())
+        {
             return;
         }
         heap.push((name.to_vec(), kind.map(u8::from)));
@@ -331,7 +433,9 @@ fn smallest_names<F: Fs>(
     let mut names = heap.into_sorted_vec();
     let more = names.len() > max;
     names.truncate(max);
-    let kinds = names.into_iter().map(|(name, kind)| (name, kind.and_then(|kind| Kind::try_from(kind).ok())));
+    let kinds = names
+        .into_iter()
+        .map(|(name, kind)| (name, kind.and_then(|kind| Kind::try_from(kind).ok())));
     Ok((kinds.collect(), more))
 }
 
@@ -345,9 +449,13 @@ pub fn list<F: Fs>(
     suspicion: Option<Suspicion>,
 ) -> Result<Finding, Finding> {
     let dir = way(fs, path)?;
-    let (names, more) = smallest_names(fs, &dir, after, names_max).map_err(problem(path, "list"))?;
+    let (names, more) =
+        smallest_names(fs, &dir, after, names_max).map_err(problem(path, "list"))?;
     let last = names.last().and_then(|(name, _)| Name::new(name).ok());
-    let mut listed = Listed { upto: last.filter(|_| more), ..Listed::default() };
+    let mut listed = Listed {
+        upto: last.filter(|_| more),
+        ..Listed::default()
+    };
     for (name, kind) in names {
         let Ok(name) = Name::new(&name) else { continue };
         if !compare && let Some(kind) = kind {
@@ -372,15 +480,33 @@ pub fn list<F: Fs>(
 }
 
 fn bare(name: Name, kind: Kind) -> ListEntry {
-    ListEntry { name, kind, mode: 0, uid: 0, gid: 0, size: 0, mtime: Time::default(), rdev: 0, extra: 0 }
+    ListEntry {
+        name,
+        kind,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        mtime: Time::default(),
+        rdev: 0,
+        extra: 0,
+    }
 }
 
 /// What is compared of one name.
 pub fn list_entry<F: Fs>(fs: &F, dir: &F::Dir, name: &Name) -> io::Result<(ListEntry, Stat)> {
     let stat = fs.stat(dir, name)?;
-    let target = if stat.kind == Kind::Symlink { fs.read_link(dir, name)? } else { Vec::new() };
+    let target = if stat.kind == Kind::Symlink {
+        fs.read_link(dir, name)?
+    } else {
+        Vec::new()
+    };
     let xattrs = fs.xattrs(dir, name)?;
-    let size = if matches!(stat.kind, Kind::File | Kind::Symlink) { stat.size } else { 0 };
+    let size = if matches!(stat.kind, Kind::File | Kind::Symlink) {
+        stat.size
+    } else {
+        0
+    };
     let entry = ListEntry {
         name: name.clone(),
         kind: stat.kind,
@@ -408,8 +534,17 @@ pub fn read_chunk<F: Fs>(fs: &F, open: &OpenFile<F::File>, offset: u64, bytes: u
 }
 
 /// True if a streamed file is unchanged and the path still leads to it.
-pub fn end_stream<F: Fs>(fs: &F, open: &OpenFile<F::File>, path: &RelPath, unsettled: bool) -> Finding {
-    let same = fs.stat_file(&open.file).is_ok_and(|stat| unsettled || unchanged(&open.stat, &stat));
+pub fn end_stream<F: Fs>(
+    fs: &F,
+    open: &OpenFile<F::File>,
+    path: &RelPath,
+    unsettled: bool,
+) -> Finding {
+    let same = fs
+        .stat_file(&open.file)
+        .is_ok_and(|stat| unsettled || unchanged(&open.stat, &stat));
     let named = matches!(stat_path(fs, path), Ok(Some(stat)) if stat.same_inode(&open.stat));
-    Finding::StreamEnded { whole: same && named }
+    Finding::StreamEnded {
+        whole: same && named,
+    }
 }

@@ -149,9 +149,21 @@ impl Change {
             }
             Self::DirMeta { dir, meta } => dir.len() + xattrs_cost(meta),
             Self::Rename { from, to, .. } => from.len() + to.len(),
-            Self::Listing { dir, page: Page::Digest(..), .. } => dir.len(),
-            Self::Listing { dir, page: Page::Entries(entries), .. } => {
-                dir.len() + entries.iter().map(|e| ENTRY_COST + e.name.as_bytes().len()).sum::<usize>()
+            Self::Listing {
+                dir,
+                page: Page::Digest(..),
+                ..
+            } => dir.len(),
+            Self::Listing {
+                dir,
+                page: Page::Entries(entries),
+                ..
+            } => {
+                dir.len()
+                    + entries
+                        .iter()
+                        .map(|e| ENTRY_COST + e.name.as_bytes().len())
+                        .sum::<usize>()
             }
             Self::Chunk { data, .. } => data.len(),
             Self::Publish { path, meta, .. } => path.len() + xattrs_cost(meta),
@@ -175,7 +187,10 @@ fn entry_cost(entry: &Entry) -> usize {
 /// Bytes of the extended attributes.
 #[must_use]
 pub fn xattrs_cost(meta: &Metadata) -> usize {
-    meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
+    meta.xattrs
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum()
 }
 
 /// A page of a listing.

@@ -74,7 +74,13 @@ impl Faults {
         let acts = 4 + rng.below(24);
         let mut faults = Self::none(acts);
         faults.names = 2 + rng.below(3);
-        let mut some = |often: usize| if rng.once_in(3) { 20 + rng.below(often) } else { 0 };
+        let mut some = |often: usize| {
+            if rng.once_in(3) {
+                20 + rng.below(often)
+            } else {
+                0
+            }
+        };
         faults.connection_cut = some(150);
         faults.sink_crash = some(300);
         faults.sink_power_cut = some(300);

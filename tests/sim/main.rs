@@ -46,7 +46,11 @@ fn fixed_histories() {
 #[test]
 fn the_same_seed_gives_the_same_history() {
     for seed in 1..=50 {
-        assert_eq!(run(seed, false), run(seed, false), "seed {seed} ran differently the second time");
+        assert_eq!(
+            run(seed, false),
+            run(seed, false),
+            "seed {seed} ran differently the second time"
+        );
     }
 }
 
@@ -74,7 +78,10 @@ fn every_rule_is_needed() {
             None => unseen.push(rule),
         }
     }
-    assert!(unseen.is_empty(), "no history of {RULE_SEEDS} breaks without {unseen:?}");
+    assert!(
+        unseen.is_empty(),
+        "no history of {RULE_SEEDS} breaks without {unseen:?}"
+    );
 }
 
 #[test]
@@ -85,8 +92,13 @@ fn random_histories() {
         println!("seed {seed}: {result:?}");
         return assert!(result.is_ok(), "seed {seed} fails");
     }
-    let seconds = std::env::var("OSYNC_SIM_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970");
+    let seconds = std::env::var("OSYNC_SIM_SECONDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(2);
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .expect("a clock after 1970");
     let first = since.as_nanos() as u64 & 0xffff_ffff_ffff;
     let start = Instant::now();
     let mut count = 0;

@@ -55,7 +55,10 @@ impl Users {
             let stat = disk.stat(ino).expect("a listed inode");
             if stat.kind == Kind::File {
                 let content = disk.content(ino).expect("a listed inode").to_vec();
-                self.history.entry(path).or_default().insert((content, stat.mode));
+                self.history
+                    .entry(path)
+                    .or_default()
+                    .insert((content, stat.mode));
             }
         }
     }
@@ -70,7 +73,8 @@ impl Users {
             .paths()
             .into_iter()
             .filter(|(path, ino)| {
-                path.components().count() < 3 && disk.stat(*ino).is_ok_and(|stat| stat.kind == Kind::Dir)
+                path.components().count() < 3
+                    && disk.stat(*ino).is_ok_and(|stat| stat.kind == Kind::Dir)
             })
             .collect();
         dirs[self.rng.below(dirs.len())].clone()
@@ -105,7 +109,12 @@ impl Users {
             // The file may have been removed meanwhile: nobody sees it then.
             let _ = disk.write_at(ino, half, &content[half..]);
             disk.set_writer(ino, false);
-            self.touched.extend(disk.paths().into_iter().filter(|(_, i)| *i == ino).map(|(path, _)| path));
+            self.touched.extend(
+                disk.paths()
+                    .into_iter()
+                    .filter(|(_, i)| *i == ino)
+                    .map(|(path, _)| path),
+            );
             self.say("finish writing");
             self.record(disk);
         }
@@ -135,11 +144,14 @@ impl Users {
             (None, 2) => {
                 self.say(&format!("symlink {path}"));
                 let target = self.fresh();
-                disk.create(dir, &name, Kind::Symlink, &target).expect("a free name");
+                disk.create(dir, &name, Kind::Symlink, &target)
+                    .expect("a free name");
             }
             (None, _) => {
                 self.say(&format!("create {path}"));
-                let ino = disk.create(dir, &name, Kind::File, &[]).expect("a free name");
+                let ino = disk
+                    .create(dir, &name, Kind::File, &[])
+                    .expect("a free name");
                 self.record(disk);
                 let content = self.fresh();
                 self.write(disk, ino, content);
@@ -199,10 +211,18 @@ impl Users {
                 self.history.entry(new).or_default().extend(states);
             }
         }
-        let open: Vec<_> = self.read_while_open.iter().filter_map(|old| old.moved(path, &to)).collect();
+        let open: Vec<_> = self
+            .read_while_open
+            .iter()
+            .filter_map(|old| old.moved(path, &to))
+            .collect();
         self.read_while_open.extend(open);
         // So may what was there under the old name before.
-        let old: Vec<_> = self.history.iter().map(|(p, s)| (p.clone(), s.clone())).collect();
+        let old: Vec<_> = self
+            .history
+            .iter()
+            .map(|(p, s)| (p.clone(), s.clone()))
+            .collect();
         for (old_path, states) in old {
             if path.is_above(&old_path)
                 && let Some(new) = old_path.moved(path, &to)
@@ -218,7 +238,12 @@ impl Users {
         match self.rng.below(4) {
             0 => meta.mode = 0o600 + self.rng.below(64) as u32,
             1 => meta.uid = self.rng.below(3) as u32,
-            2 => meta.mtime = Time { secs: -5, nanos: self.rng.below(3) as u32 },
+            2 => {
+                meta.mtime = Time {
+                    secs: -5,
+                    nanos: self.rng.below(3) as u32,
+                }
+            }
             _ if stat.kind == Kind::File && self.writing.is_none() => {
                 // The same size and the same time, but other content.
                 self.say(&format!("write {path} without a trace"));

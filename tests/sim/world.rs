@@ -108,7 +108,10 @@ impl World {
             wires: BTreeMap::new(),
             next_wire: 0,
             instances: 0,
-            state: State { clean: true, ..State::default() },
+            state: State {
+                clean: true,
+                ..State::default()
+            },
             dst_seen: 0,
             flush: None,
             next_request: 0,
@@ -153,7 +156,13 @@ impl World {
     }
 
     fn now(&self) -> Now {
-        Now { ms: self.ms, wall: Time { secs: (self.ms / 1000) as i64, nanos: (self.ms % 1000) as u32 * 1_000_000 } }
+        Now {
+            ms: self.ms,
+            wall: Time {
+                secs: (self.ms / 1000) as i64,
+                nanos: (self.ms % 1000) as u32 * 1_000_000,
+            },
+        }
     }
 
     fn set_clocks(&self) {
@@ -173,7 +182,10 @@ impl World {
             queue_entries_max: self.faults.queue_entries_max,
             in_flight_entries_max: 1000,
             problems_max: 3,
-            hold_off: HoldOff { min_ms: 200, max_ms: 2_000 },
+            hold_off: HoldOff {
+                min_ms: 200,
+                max_ms: 2_000,
+            },
             readings_max: 4,
             streams_max: 2,
             visits_max: 4,
@@ -202,7 +214,10 @@ impl World {
         self.source = Some(SourceProcess {
             engine,
             watch: MemoryWatch::new(self.src.clone()),
-            reader: Reader::new(ReaderSettings { inline_bytes_max: 8, lease: true }),
+            reader: Reader::new(ReaderSettings {
+                inline_bytes_max: 8,
+                lease: true,
+            }),
             orders: Vec::new(),
             found: Vec::new(),
             streams: HashMap::new(),
@@ -217,12 +232,16 @@ impl World {
         let settings = sink::Settings {
             sink_id: "sink".to_owned(),
             instance: self.instances,
-            window: Credit { bytes: 4 << 20, messages: self.faults.window_messages },
+            window: Credit {
+                bytes: 4 << 20,
+                messages: self.faults.window_messages,
+            },
             applying_max: 3,
             heartbeat: Heartbeat::default(),
             sync_interval_ms: 20,
         };
-        let distrust = (!self.state.clean).then(|| osync::engine::walk::Suspicion::new(self.state.synced_at, self.now().wall));
+        let distrust = (!self.state.clean)
+            .then(|| osync::engine::walk::Suspicion::new(self.state.synced_at, self.now().wall));
         self.state.clean = false;
         let mut out = Vec::new();
         let engine = Sink::new(settings, self.state.standing.clone(), &mut out);
@@ -268,7 +287,11 @@ impl World {
                     let mode = disk.stat(ino).expect("a listed inode").mode;
                     if content.iter().all(|&byte| byte == 0) {
                         for mode in [mode, mode & 0o777] {
-                            users.history.entry(path.clone()).or_default().insert((content.clone(), mode));
+                            users
+                                .history
+                                .entry(path.clone())
+                                .or_default()
+                                .insert((content.clone(), mode));
                         }
                     }
                 }
@@ -286,13 +309,27 @@ impl World {
     }
 
     fn cut(&mut self) {
-        let ids: Vec<u64> = self.wires.keys().copied().filter(|id| *id != OPERATOR).collect();
+        let ids: Vec<u64> = self
+            .wires
+            .keys()
+            .copied()
+            .filter(|id| *id != OPERATOR)
+            .collect();
         if ids.is_empty() {
             return;
         }
         let all = self.rng.once_in(2);
         let one = ids[self.rng.below(ids.len())];
-        self.say(|| format!("CUT of {}", if all { "all connections".to_owned() } else { format!("connection {one}") }));
+        self.say(|| {
+            format!(
+                "CUT of {}",
+                if all {
+                    "all connections".to_owned()
+                } else {
+                    format!("connection {one}")
+                }
+            )
+        });
         for id in ids {
             if all || id == one {
                 let (_, wire) = self.wires.get_mut(&id).expect("a known wire");
@@ -310,7 +347,9 @@ impl World {
     fn source_event(&mut self, event: source::Event) {
         let now = self.now();
         let mut out = Vec::new();
-        let Some(process) = &mut self.source else { return };
+        let Some(process) = &mut self.source else {
+            return;
+        };
         process.engine.handle(now, event, &mut out);
         process.engine.advance(now, &mut out);
         self.source_actions(out);
@@ -320,19 +359,27 @@ impl World {
         let now = self.now();
         let mut queue: VecDeque<source::Action> = actions.into();
         while let Some(action) = queue.pop_front() {
-            let Some(process) = &mut self.source else { return };
+            let Some(process) = &mut self.source else {
+                return;
+            };
             match action {
                 source::Action::Bind { path } => {
-                    let result = process.watch.bind(&path).map_err(|e| e.raw_os_error().unwrap_or(0));
+                    let result = process
+                        .watch
+                        .bind(&path)
+                        .map_err(|e| e.raw_os_error().unwrap_or(0));
                     let mut more = Vec::new();
-                    process.engine.handle(now, source::Event::Bound(path, result), &mut more);
+                    process
+                        .engine
+                        .handle(now, source::Event::Bound(path, result), &mut more);
                     for action in more.into_iter().rev() {
                         queue.push_front(action);
                     }
                 }
                 source::Action::Unbind { wd } => process.watch.unbind(wd),
                 source::Action::Barrier { ticket } => {
-                    let target = process.watch.consumed() + process.watch.waiting().expect("memory");
+                    let target =
+                        process.watch.consumed() + process.watch.waiting().expect("memory");
                     process.barriers.push((ticket, target));
                 }
                 source::Action::Read { ticket, order } => process.orders.push((ticket, order)),
@@ -367,7 +414,9 @@ impl World {
     }
 
     fn watch_step(&mut self) {
-        let Some(process) = &mut self.source else { return };
+        let Some(process) = &mut self.source else {
+            return;
+        };
         let mut events = Vec::new();
         process.watch.read(&mut events, 1).expect("memory");
         let waiting = process.watch.waiting().expect("memory");
@@ -384,7 +433,13 @@ impl World {
     fn barriers(&mut self) {
         while let Some(process) = &mut self.source {
             let consumed = process.watch.consumed();
-            let Some(at) = process.barriers.iter().position(|(_, target)| *target <= consumed) else { return };
+            let Some(at) = process
+                .barriers
+                .iter()
+                .position(|(_, target)| *target <= consumed)
+            else {
+                return;
+            };
             let (ticket, _) = process.barriers.remove(at);
             self.source_event(source::Event::BarrierPassed(ticket));
         }
@@ -393,7 +448,9 @@ impl World {
     /// A reader carries out an order while users act between its steps.
     fn read_step(&mut self) {
         let now = self.now().wall;
-        let Some(process) = &mut self.source else { return };
+        let Some(process) = &mut self.source else {
+            return;
+        };
         if process.orders.is_empty() {
             return;
         }
@@ -410,12 +467,22 @@ impl World {
         let process = self.source.as_mut().expect("it was just there");
         let gone = Finding::StreamEnded { whole: false };
         let finding = match &order {
-            Order::ReadChunk { stream, offset, bytes } => {
-                process.streams.get(stream).map_or(gone, |open| read_chunk(&self.src, open, *offset, *bytes))
-            }
-            Order::EndStream { stream, path, unsettled } => {
-                process.streams.get(stream).map_or(gone, |open| end_stream(&self.src, open, path, *unsettled))
-            }
+            Order::ReadChunk {
+                stream,
+                offset,
+                bytes,
+            } => process
+                .streams
+                .get(stream)
+                .map_or(gone, |open| read_chunk(&self.src, open, *offset, *bytes)),
+            Order::EndStream {
+                stream,
+                path,
+                unsettled,
+            } => process
+                .streams
+                .get(stream)
+                .map_or(gone, |open| end_stream(&self.src, open, path, *unsettled)),
             order => {
                 let next = &mut process.next_stream;
                 process.reader.read(&self.src, now, order, &mut || {
@@ -434,16 +501,29 @@ impl World {
     }
 
     fn note_open_reads(&self, order: &Order, finding: &Finding) {
-        let (Order::Look { dir, names, .. }, Finding::Looked(seen)) = (order, finding) else { return };
+        let (Order::Look { dir, names, .. }, Finding::Looked(seen)) = (order, finding) else {
+            return;
+        };
         for (name, seen) in names.iter().zip(seen) {
-            if matches!(seen, Seen::Is { while_open: true, .. } | Seen::Large { while_open: true, .. }) {
+            if matches!(
+                seen,
+                Seen::Is {
+                    while_open: true,
+                    ..
+                } | Seen::Large {
+                    while_open: true,
+                    ..
+                }
+            ) {
                 self.users().read_while_open.insert(dir.join(&name.name));
             }
         }
     }
 
     fn found_step(&mut self) {
-        let Some(process) = &mut self.source else { return };
+        let Some(process) = &mut self.source else {
+            return;
+        };
         if process.found.is_empty() {
             return;
         }
@@ -458,7 +538,9 @@ impl World {
     fn sink_event(&mut self, event: sink::Event) {
         let now = self.now();
         let mut out = Vec::new();
-        let Some(process) = &mut self.sink else { return };
+        let Some(process) = &mut self.sink else {
+            return;
+        };
         process.engine.handle(now, event, &mut out);
         process.engine.advance(now, &mut out);
         self.sink_actions(out);
@@ -466,11 +548,18 @@ impl World {
 
     fn sink_actions(&mut self, actions: Vec<sink::Action>) {
         for action in actions {
-            let Some(process) = &mut self.sink else { return };
+            let Some(process) = &mut self.sink else {
+                return;
+            };
             match action {
                 sink::Action::Connect { .. } => {
                     process.connect = true;
-                    let ids: Vec<u64> = process.command.take().into_iter().chain(process.data.drain(..)).collect();
+                    let ids: Vec<u64> = process
+                        .command
+                        .take()
+                        .into_iter()
+                        .chain(process.data.drain(..))
+                        .collect();
                     for id in ids {
                         if let Some((_, wire)) = self.wires.get_mut(&id) {
                             wire.down.clear();
@@ -479,7 +568,8 @@ impl World {
                     }
                 }
                 sink::Action::SendCommand(message) => {
-                    if let Some((_, wire)) = process.command.and_then(|id| self.wires.get_mut(&id)) {
+                    if let Some((_, wire)) = process.command.and_then(|id| self.wires.get_mut(&id))
+                    {
                         wire.up.push_back(Some(wire::encode_command(&message)));
                     }
                 }
@@ -487,7 +577,9 @@ impl World {
                     if self.trace {
                         println!("      a: {message:?}");
                     }
-                    if let Some((_, wire)) = process.data.get(at).and_then(|id| self.wires.get_mut(id)) {
+                    if let Some((_, wire)) =
+                        process.data.get(at).and_then(|id| self.wires.get_mut(id))
+                    {
                         wire.up.push_back(Some(wire::encode_to_source(&message)));
                     }
                 }
@@ -509,11 +601,14 @@ impl World {
     fn connect_step(&mut self) {
         let connections = self.faults.data_connections;
         let up = self.source.is_some();
-        let Some(process) = self.sink.as_mut().filter(|process| process.connect && up) else { return };
+        let Some(process) = self.sink.as_mut().filter(|process| process.connect && up) else {
+            return;
+        };
         process.connect = false;
         let mut open = |is_command: bool| {
             self.next_wire += 1;
-            self.wires.insert(self.next_wire, (is_command, Wire::default()));
+            self.wires
+                .insert(self.next_wire, (is_command, Wire::default()));
             self.next_wire
         };
         process.command = Some(open(true));
@@ -524,7 +619,9 @@ impl World {
     }
 
     fn apply_step(&mut self) {
-        let Some(process) = &mut self.sink else { return };
+        let Some(process) = &mut self.sink else {
+            return;
+        };
         if process.work.is_empty() {
             return;
         }
@@ -535,22 +632,31 @@ impl World {
     }
 
     fn applied_step(&mut self) {
-        let Some(process) = &mut self.sink else { return };
+        let Some(process) = &mut self.sink else {
+            return;
+        };
         if process.applied.is_empty() {
             return;
         }
-        let (number, outcome) = process.applied.remove(self.rng.below(process.applied.len()));
+        let (number, outcome) = process
+            .applied
+            .remove(self.rng.below(process.applied.len()));
         self.sink_event(sink::Event::Applied(number, outcome));
     }
 
     fn sync_step(&mut self) {
         let now = self.now().wall;
-        let Some(standing) = self.sink.as_mut().and_then(|process| process.sync.take()) else { return };
+        let Some(standing) = self.sink.as_mut().and_then(|process| process.sync.take()) else {
+            return;
+        };
         self.dst.disk().sync();
         self.state.standing = standing;
         self.state.synced_at = now;
         self.say(|| format!("sync, durable {}", self.state.standing.durable));
-        self.sink_event(sink::Event::Synced { ok: true, took_ms: 1 });
+        self.sink_event(sink::Event::Synced {
+            ok: true,
+            took_ms: 1,
+        });
     }
 
     // ---- the network -------------------------------------------------------------------------------
@@ -569,9 +675,16 @@ impl World {
             return;
         }
         let (id, up) = busy[self.rng.below(busy.len())];
-        if up { self.deliver_up(id) } else { self.deliver_down(id) }
+        if up {
+            self.deliver_up(id)
+        } else {
+            self.deliver_down(id)
+        }
         let (_, wire) = &self.wires[&id];
-        let ours = self.sink.as_ref().is_some_and(|p| p.command == Some(id) || p.data.contains(&id));
+        let ours = self
+            .sink
+            .as_ref()
+            .is_some_and(|p| p.command == Some(id) || p.data.contains(&id));
         if wire.up.is_empty() && wire.down.is_empty() && !ours {
             self.wires.remove(&id);
         }
@@ -582,12 +695,14 @@ impl World {
         let (is_command, packet) = (*is_command, wire.up.pop_front().flatten());
         let peer = Peer(id);
         let event = match (is_command, packet) {
-            (true, Some(frames)) => {
-                source::Event::Command(peer, wire::decode_command(&frames).expect("our own encoding"))
-            }
-            (false, Some(frames)) => {
-                source::Event::Data(peer, wire::decode_to_source(&frames).expect("our own encoding"))
-            }
+            (true, Some(frames)) => source::Event::Command(
+                peer,
+                wire::decode_command(&frames).expect("our own encoding"),
+            ),
+            (false, Some(frames)) => source::Event::Data(
+                peer,
+                wire::decode_to_source(&frames).expect("our own encoding"),
+            ),
             (true, None) => source::Event::CommandGone(peer),
             (false, None) => source::Event::DataGone(peer),
         };
@@ -600,12 +715,16 @@ impl World {
         let Some(process) = &self.sink else { return };
         let event = if process.command == Some(id) {
             match packet {
-                Some(frames) => sink::Event::Command(wire::decode_command(&frames).expect("our own encoding")),
+                Some(frames) => {
+                    sink::Event::Command(wire::decode_command(&frames).expect("our own encoding"))
+                }
                 None => sink::Event::Lost("the command connection is lost".to_owned()),
             }
         } else if let Some(at) = process.data.iter().position(|data| *data == id) {
             match packet {
-                Some(frames) => sink::Event::Data(at, wire::decode_to_sink(&frames).expect("our own encoding")),
+                Some(frames) => {
+                    sink::Event::Data(at, wire::decode_to_sink(&frames).expect("our own encoding"))
+                }
                 None => sink::Event::Lost("a data connection is lost".to_owned()),
             }
         } else {
@@ -634,15 +753,26 @@ impl World {
         self.flush = Some((self.next_request, files));
         self.say(|| "flush".to_owned());
         let request = Request::Flush { timeout_ms: 30_000 };
-        let message = Command::Request { id: self.next_request, request };
+        let message = Command::Request {
+            id: self.next_request,
+            request,
+        };
         self.source_event(source::Event::Command(Peer(OPERATOR), message));
         self.barriers();
     }
 
     fn operator_hears(&mut self, message: Command) {
-        let Command::Reply { id, reply: Reply::Flush(result) } = message else { return };
+        let Command::Reply {
+            id,
+            reply: Reply::Flush(result),
+        } = message
+        else {
+            return;
+        };
         self.say(|| format!("flush answered: {result:?}"));
-        let Some((asked, files)) = self.flush.take() else { return };
+        let Some((asked, files)) = self.flush.take() else {
+            return;
+        };
         if asked != id || !result.complete || result.problems > 0 {
             return;
         }
@@ -651,12 +781,19 @@ impl World {
         // What is durable is there even if the power goes now.
         after_cut.power_cut(|| false);
         for (path, content) in files {
-            if touched.iter().any(|other| other.covers(&path) || path.covers(other)) {
+            if touched
+                .iter()
+                .any(|other| other.covers(&path) || path.covers(other))
+            {
                 continue;
             }
-            let there = after_cut.find(&path).and_then(|ino| after_cut.content(ino).map(<[u8]>::to_vec));
+            let there = after_cut
+                .find(&path)
+                .and_then(|ino| after_cut.content(ino).map(<[u8]>::to_vec));
             if there.as_ref().ok() != Some(&content) {
-                self.failure = Some(format!("I9: flush lied: {path} is {there:?}, should be {content:?}"));
+                self.failure = Some(format!(
+                    "I9: flush lied: {path} is {there:?}, should be {content:?}"
+                ));
             }
         }
     }
@@ -680,9 +817,15 @@ impl World {
             if users.read_while_open.contains(&path) {
                 continue;
             }
-            let known = users.history.get(&path).is_some_and(|states| states.contains(&(content.clone(), stat.mode)));
+            let known = users
+                .history
+                .get(&path)
+                .is_some_and(|states| states.contains(&(content.clone(), stat.mode)));
             if !known {
-                return Err(format!("I2: {path} is {content:?} with mode {:o}, which it never was", stat.mode));
+                return Err(format!(
+                    "I2: {path} is {content:?} with mode {:o}, which it never was",
+                    stat.mode
+                ));
             }
         }
         Ok(())
@@ -699,7 +842,12 @@ impl World {
                     let content = disk.content(ino).expect("a listed inode");
                     let text = format!(
                         "{:?} {:o} {} {} {:?} {content:?} {:?}",
-                        stat.kind, stat.mode, stat.uid, stat.gid, stat.mtime, disk.xattrs(ino)
+                        stat.kind,
+                        stat.mode,
+                        stat.uid,
+                        stat.gid,
+                        stat.mtime,
+                        disk.xattrs(ino)
                     );
                     (path, text)
                 })
@@ -707,8 +855,14 @@ impl World {
         };
         let (src, dst) = (view(&src), view(&dst));
         let paths = src.keys().chain(dst.keys());
-        let differ = paths.into_iter().find(|path| src.get(path) != dst.get(path))?;
-        Some(format!("{differ}: source {:?}, sink {:?}", src.get(differ), dst.get(differ)))
+        let differ = paths
+            .into_iter()
+            .find(|path| src.get(path) != dst.get(path))?;
+        Some(format!(
+            "{differ}: source {:?}, sink {:?}",
+            src.get(differ),
+            dst.get(differ)
+        ))
     }
 
     // ---- time --------------------------------------------------------------------------------------
@@ -729,8 +883,14 @@ impl World {
 
     /// To the next deadline, when nothing else is left to do.
     fn next_deadline(&mut self) {
-        let source = self.source.as_ref().map_or(u64::MAX, |process| process.engine.deadline());
-        let sink = self.sink.as_ref().map_or(u64::MAX, |process| process.engine.deadline());
+        let source = self
+            .source
+            .as_ref()
+            .map_or(u64::MAX, |process| process.engine.deadline());
+        let sink = self
+            .sink
+            .as_ref()
+            .map_or(u64::MAX, |process| process.engine.deadline());
         let next = source.min(sink).min(self.ms + 5_000);
         self.pass_time(next.saturating_sub(self.ms).max(1));
     }
@@ -744,7 +904,10 @@ impl World {
         let sink = self.sink.as_ref().is_none_or(|p| {
             p.work.is_empty() && p.applied.is_empty() && p.sync.is_none() && !p.connect
         });
-        let wires = self.wires.values().all(|(_, wire)| wire.up.is_empty() && wire.down.is_empty());
+        let wires = self
+            .wires
+            .values()
+            .all(|(_, wire)| wire.up.is_empty() && wire.down.is_empty());
         source && sink && wires
     }
 
@@ -769,7 +932,8 @@ impl World {
             }
         }
         self.connect_step();
-        self.digest = self.digest.rotate_left(5) ^ self.dst.disk().changes ^ self.rng.clone().next();
+        self.digest =
+            self.digest.rotate_left(5) ^ self.dst.disk().changes ^ self.rng.clone().next();
         match self.failure.take() {
             Some(why) => Err(why),
             None => self.judge_files(),
@@ -785,7 +949,11 @@ impl World {
             hits(faults.sink_power_cut),
             hits(faults.source_crash),
         );
-        let (full, unreadable, flush) = (hits(faults.sink_full), hits(faults.unreadable), hits(faults.flush));
+        let (full, unreadable, flush) = (
+            hits(faults.sink_full),
+            hits(faults.unreadable),
+            hits(faults.flush),
+        );
         let back = self.rng.once_in(20);
         if cut {
             self.cut();
@@ -864,7 +1032,10 @@ impl World {
             self.step()?;
             if self.steps > deadline {
                 let status = self.source.as_ref().map(|p| p.engine.status(self.now()));
-                let queue = self.source.as_ref().map(|p| p.engine.queue_report(self.now()));
+                let queue = self
+                    .source
+                    .as_ref()
+                    .map(|p| p.engine.queue_report(self.now()));
                 return Err(format!(
                     "not converged after {HEALED_STEPS_MAX} steps; difference: {:?}; {status:?}; {queue:?}",
                     self.difference()

@@ -20,7 +20,8 @@ const LOOK_NAMES_MAX: usize = 128;
 const CANDIDATES_MAX: usize = 64;
 
 /// What a look may cost at most: its content, its header, and the entry that crosses the limits.
-const LOOK_COST: u64 = LOOK_BYTES_MAX + LOOK_HEADER_BYTES_MAX + XATTRS_BYTES_MAX as u64 + SMALL_COST;
+const LOOK_COST: u64 =
+    LOOK_BYTES_MAX + LOOK_HEADER_BYTES_MAX + XATTRS_BYTES_MAX as u64 + SMALL_COST;
 /// What a message without entries may cost at most: two paths.
 const SMALL_COST: u64 = 66 * 1024;
 /// What a page of a listing may cost at most.
@@ -70,7 +71,10 @@ impl Replica {
 
     /// Retries belong to no flush: problems end a flush by themselves.
     pub(super) fn fresh_stamp(&self, now: Now) -> Stamp {
-        Stamp { pos: u64::MAX, since_ms: now.ms }
+        Stamp {
+            pos: u64::MAX,
+            since_ms: now.ms,
+        }
     }
 
     /// True if another reading for this lane may begin.
@@ -86,16 +90,36 @@ impl Replica {
         };
         self.readings.len() < readings_max
             && live + backlog < max
-            && self.link.as_ref().is_some_and(|link| link.room(lane, bytes))
+            && self
+                .link
+                .as_ref()
+                .is_some_and(|link| link.room(lane, bytes))
     }
 
-    fn begin(&mut self, lane: Lane, work: Work, footprint: Footprint, bytes: u64, order: Order, out: &mut Vec<Action>) {
+    fn begin(
+        &mut self,
+        lane: Lane,
+        work: Work,
+        footprint: Footprint,
+        bytes: u64,
+        order: Order,
+        out: &mut Vec<Action>,
+    ) {
         let ticket = self.ticket();
         if let Some(link) = &mut self.link {
             link.reserved.bytes += bytes;
             link.reserved.messages += 1;
         }
-        self.readings.insert(ticket, Reading { work, footprint, lane, reserved: Some(bytes), behind_barrier: None });
+        self.readings.insert(
+            ticket,
+            Reading {
+                work,
+                footprint,
+                lane,
+                reserved: Some(bytes),
+                behind_barrier: None,
+            },
+        );
         out.push(Action::Read { ticket, order });
     }
 
@@ -113,7 +137,10 @@ impl Replica {
 
     /// A claim on the path or above it, or a rename that touches it, must end first.
     fn blocked(&self, path: &RelPath) -> bool {
-        let claimed = self.readings.values().any(|reading| reading.footprint.covers(path));
+        let claimed = self
+            .readings
+            .values()
+            .any(|reading| reading.footprint.covers(path));
         (claimed && self.limits.keeps(Rule::Claim))
             || self.renames.iter().any(|renaming| renaming.touches(path))
     }
@@ -141,7 +168,9 @@ impl Replica {
         while at < self.renames.len() && self.free(Lane::Live, SMALL_COST) {
             let renaming = &self.renames[at];
             let earlier = self.renames.iter().take(at);
-            let waits = earlier.clone().any(|r| r.touches(&renaming.from) || r.touches(&renaming.to))
+            let waits = earlier
+                .clone()
+                .any(|r| r.touches(&renaming.from) || r.touches(&renaming.to))
                 || self.readings.values().any(|reading| {
                     let fp = &reading.footprint;
                     let mine = Footprint::entry(&renaming.from);
@@ -153,28 +182,51 @@ impl Replica {
                 continue;
             }
             let renaming = self.renames.remove(at).expect("the place was just seen");
-            let order = Order::CheckRename { from: renaming.from.clone(), to: renaming.to.clone() };
-            let groups = [&renaming.from, &renaming.to].into_iter().filter_map(|path| path.split());
-            let footprint = Footprint::Entries(groups.map(|(dir, name)| (dir, vec![name])).collect());
-            self.begin(Lane::Live, Work::Rename(renaming), footprint, SMALL_COST, order, out);
+            let order = Order::CheckRename {
+                from: renaming.from.clone(),
+                to: renaming.to.clone(),
+            };
+            let groups = [&renaming.from, &renaming.to]
+                .into_iter()
+                .filter_map(|path| path.split());
+            let footprint =
+                Footprint::Entries(groups.map(|(dir, name)| (dir, vec![name])).collect());
+            self.begin(
+                Lane::Live,
+                Work::Rename(renaming),
+                footprint,
+                SMALL_COST,
+                order,
+                out,
+            );
         }
     }
 
     // ---- looks ---------------------------------------------------------------------------------
 
     fn dispatch_look(&mut self, now: Now, lane: Lane, out: &mut Vec<Action>) -> bool {
-        let candidates: Vec<RelPath> = self.queue(lane).ready().take(CANDIDATES_MAX).cloned().collect();
+        let candidates: Vec<RelPath> = self
+            .queue(lane)
+            .ready()
+            .take(CANDIDATES_MAX)
+            .cloned()
+            .collect();
         for path in candidates {
             if self.ledger.stands_for(&path) {
                 self.queue(lane).remove(&path);
                 continue;
             }
-            if self.streamed(lane, &path) || self.blocked(&path) || self.behind_ancestor(lane, &path) {
+            if self.streamed(lane, &path)
+                || self.blocked(&path)
+                || self.behind_ancestor(lane, &path)
+            {
                 continue;
             }
             let wish = *self.queue(lane).get(&path).expect("a ready path waits");
             match path.split() {
-                Some((dir, name)) if wish.want > Want::DirMeta => self.look_at_names(now, lane, dir, &name, out),
+                Some((dir, name)) if wish.want > Want::DirMeta => {
+                    self.look_at_names(now, lane, dir, &name, out)
+                }
                 _ => self.look_at_dir(lane, path, out),
             }
             return true;
@@ -185,7 +237,13 @@ impl Replica {
     /// A file that is being streamed is on its way already, as long as no event has ended the stream;
     /// only its metadata may have changed since, and is told behind it.
     fn streamed(&mut self, lane: Lane, path: &RelPath) -> bool {
-        let Some(stream) = self.streams.values_mut().find(|stream| stream.path == *path) else { return false };
+        let Some(stream) = self
+            .streams
+            .values_mut()
+            .find(|stream| stream.path == *path)
+        else {
+            return false;
+        };
         let queue = match lane {
             Lane::Live => &mut self.live,
             Lane::Backlog => &mut self.backlog,
@@ -203,14 +261,29 @@ impl Replica {
         let wish = self.queue(lane).remove(&dir).expect("a ready path waits");
         let order = Order::LookDir { dir: dir.clone() };
         let footprint = Footprint::entry(&dir);
-        self.begin(lane, Work::DirMeta { dir, wish }, footprint, SMALL_COST + XATTRS_BYTES_MAX as u64, order, out);
+        self.begin(
+            lane,
+            Work::DirMeta { dir, wish },
+            footprint,
+            SMALL_COST + XATTRS_BYTES_MAX as u64,
+            order,
+            out,
+        );
     }
 
-    fn look_at_names(&mut self, now: Now, lane: Lane, dir: RelPath, first: &Name, out: &mut Vec<Action>) {
+    fn look_at_names(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        dir: RelPath,
+        first: &Name,
+        out: &mut Vec<Action>,
+    ) {
         let mut names = Vec::new();
         for name in self.queue(lane).ready_in(&dir, first, LOOK_NAMES_MAX) {
             let path = dir.join(&name);
-            let busy = self.blocked(&path) || self.streams.values().any(|stream| stream.path == path);
+            let busy =
+                self.blocked(&path) || self.streams.values().any(|stream| stream.path == path);
             if name != *first && busy {
                 continue;
             }
@@ -234,10 +307,21 @@ impl Replica {
             attributes: wish.want == Want::Attributes,
             unsettled: wish.unsettled >= super::UNSETTLED_TRIES,
         });
-        let order = Order::Look { dir: dir.clone(), names: asked.collect(), content: now.ms >= self.content_after_ms };
+        let order = Order::Look {
+            dir: dir.clone(),
+            names: asked.collect(),
+            content: now.ms >= self.content_after_ms,
+        };
         let claimed = names.iter().map(|(name, _)| name.clone()).collect();
         let footprint = Footprint::Entries(vec![(dir.clone(), claimed)]);
-        self.begin(lane, Work::Looks { dir, names, visit }, footprint, LOOK_COST, order, out);
+        self.begin(
+            lane,
+            Work::Looks { dir, names, visit },
+            footprint,
+            LOOK_COST,
+            order,
+            out,
+        );
     }
 
     // ---- walks ---------------------------------------------------------------------------------
@@ -269,7 +353,11 @@ impl Replica {
             return;
         }
         let page_names = self.limits.page_names;
-        let visit = self.walker(lane).visits.get_mut(&id).expect("the visit is there");
+        let visit = self
+            .walker(lane)
+            .visits
+            .get_mut(&id)
+            .expect("the visit is there");
         visit.step = Step::Listing { full };
         if !std::mem::replace(&mut visit.bound, true) {
             // Watched before it is listed: nothing falls between (rule 31).
@@ -282,13 +370,25 @@ impl Replica {
             compare: !visit.rescan.fresh,
             suspicion: visit.rescan.suspicion,
         };
-        let range = NameRange { after: visit.after.clone(), upto: None };
+        let range = NameRange {
+            after: visit.after.clone(),
+            upto: None,
+        };
         let footprint = Footprint::Listing(dir, range);
-        self.begin(lane, Work::List { visit: id }, footprint, PAGE_COST, order, out);
+        self.begin(
+            lane,
+            Work::List { visit: id },
+            footprint,
+            PAGE_COST,
+            order,
+            out,
+        );
     }
 
     fn look_for_visit(&mut self, now: Now, lane: Lane, id: u64, out: &mut Vec<Action>) -> bool {
-        let Some(visit) = self.walker(lane).visits.get_mut(&id) else { return false };
+        let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
+            return false;
+        };
         let rescan = visit.rescan;
         let dir = visit.dir.clone();
         let count = visit.looks.len().min(LOOK_NAMES_MAX);
@@ -303,7 +403,8 @@ impl Replica {
             }
             if self.blocked(&path) {
                 // Somebody holds it: it waits in the queue, so that the page can go on.
-                self.queue(lane).put(now.ms, path, Waiting::appeared(rescan.stamp));
+                self.queue(lane)
+                    .put(now.ms, path, Waiting::appeared(rescan.stamp));
             } else {
                 names.push((name, Waiting::new(rescan.stamp, Want::State)));
             }
@@ -312,7 +413,11 @@ impl Replica {
             self.walker(lane).finish_if_done(id);
             return count > 0;
         }
-        self.walker(lane).visits.get_mut(&id).expect("the visit is there").looking += names.len() as u32;
+        self.walker(lane)
+            .visits
+            .get_mut(&id)
+            .expect("the visit is there")
+            .looking += names.len() as u32;
         self.look(now, lane, dir, names, Some(id), out);
         true
     }
@@ -321,8 +426,12 @@ impl Replica {
 
     fn dispatch_streams(&mut self, lane: Lane, out: &mut Vec<Action>) {
         let chunk = self.limits.chunk_bytes;
-        let idle: Vec<u64> =
-            self.streams.iter().filter(|(_, s)| s.lane == lane && !s.busy).map(|(&id, _)| id).collect();
+        let idle: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, s)| s.lane == lane && !s.busy)
+            .map(|(&id, _)| id)
+            .collect();
         for id in idle {
             let stream = &self.streams[&id];
             if stream.offset < stream.meta.size {
@@ -330,18 +439,40 @@ impl Replica {
                     return;
                 }
                 let (offset, bytes) = (stream.offset, chunk.min(stream.meta.size - stream.offset));
-                let order = Order::ReadChunk { stream: id, offset, bytes };
+                let order = Order::ReadChunk {
+                    stream: id,
+                    offset,
+                    bytes,
+                };
                 self.mark_busy(id);
-                self.begin(lane, Work::Chunk { stream: id }, Footprint::Stage(id), bytes + ENTRY_COST as u64, order, out);
+                self.begin(
+                    lane,
+                    Work::Chunk { stream: id },
+                    Footprint::Stage(id),
+                    bytes + ENTRY_COST as u64,
+                    order,
+                    out,
+                );
             } else {
                 let path = stream.path.clone();
                 if self.blocked(&path) || !self.free(lane, LOOK_COST) {
                     continue;
                 }
-                let order = Order::EndStream { stream: id, path: path.clone(), unsettled: stream.while_open };
+                let order = Order::EndStream {
+                    stream: id,
+                    path: path.clone(),
+                    unsettled: stream.while_open,
+                };
                 self.mark_busy(id);
                 let footprint = Footprint::entry(&path);
-                self.begin(lane, Work::StreamEnd { stream: id }, footprint, LOOK_COST, order, out);
+                self.begin(
+                    lane,
+                    Work::StreamEnd { stream: id },
+                    footprint,
+                    LOOK_COST,
+                    order,
+                    out,
+                );
             }
         }
     }
@@ -356,6 +487,8 @@ impl Replica {
 impl Renaming {
     /// True if the path is one of its names, above or below one.
     pub(super) fn touches(&self, path: &RelPath) -> bool {
-        [&self.from, &self.to].into_iter().any(|name| name.covers(path) || path.covers(name))
+        [&self.from, &self.to]
+            .into_iter()
+            .any(|name| name.covers(path) || path.covers(name))
     }
 }

@@ -19,11 +19,19 @@ const SMALL_PAGE: usize = 4;
 impl Replica {
     /// Takes the result of a reading.
     pub fn found(&mut self, now: Now, ticket: Ticket, finding: Finding, out: &mut Vec<Action>) {
-        let Some(reading) = self.readings.get_mut(&ticket) else { return close_streams(&finding, out) };
+        let Some(reading) = self.readings.get_mut(&ticket) else {
+            return close_streams(&finding, out);
+        };
         let says_absent = match &finding {
-            Finding::Looked(seen) => {
-                seen.iter().any(|seen| matches!(seen, Seen::Is { state: State::Absent, .. }))
-            }
+            Finding::Looked(seen) => seen.iter().any(|seen| {
+                matches!(
+                    seen,
+                    Seen::Is {
+                        state: State::Absent,
+                        ..
+                    }
+                )
+            }),
             Finding::Renamed { .. } => true,
             _ => false,
         };
@@ -47,7 +55,9 @@ impl Replica {
     }
 
     fn take(&mut self, now: Now, ticket: Ticket, finding: Finding, out: &mut Vec<Action>) {
-        let Some(Reading { work, lane, .. }) = self.end_reading(ticket) else { return };
+        let Some(Reading { work, lane, .. }) = self.end_reading(ticket) else {
+            return;
+        };
         if self.link.is_none() {
             close_streams(&finding, out);
             return self.put_back(now, lane, work, out);
@@ -59,26 +69,49 @@ impl Replica {
                 self.looked_for_visit(lane, visit, count);
             }
             (Work::DirMeta { dir, wish }, Finding::Dir(meta)) => {
-                let change = Change::DirMeta { dir: dir.clone(), meta };
+                let change = Change::DirMeta {
+                    dir: dir.clone(),
+                    meta,
+                };
                 self.number(now, lane, wish.stamp, change, Subject::DirMeta(dir), out);
             }
             (Work::Rename(renaming), Finding::Renamed { kind, size, mtime }) => {
                 let right_kind = (kind == Kind::Dir) == renaming.is_dir;
                 if right_kind {
                     let Renaming { from, to, .. } = renaming.clone();
-                    self.send_rename(now, renaming, Change::Rename { from, to, kind, size, mtime }, out);
+                    self.send_rename(
+                        now,
+                        renaming,
+                        Change::Rename {
+                            from,
+                            to,
+                            kind,
+                            size,
+                            mtime,
+                        },
+                        out,
+                    );
                 } else {
                     self.rename_as_looks(now, &renaming);
                 }
             }
-            (Work::List { visit }, Finding::Listed(listed)) => self.listed(now, lane, visit, listed, out),
+            (Work::List { visit }, Finding::Listed(listed)) => {
+                self.listed(now, lane, visit, listed, out)
+            }
             (Work::Chunk { stream }, Finding::Chunk(data)) => self.chunk(now, stream, data, out),
             (Work::StreamEnd { stream }, Finding::StreamEnded { whole }) => {
                 self.stream_ended(now, stream, whole, out);
             }
             (Work::Void, finding) => close_streams(&finding, out),
             (work, Finding::Broken(highest)) => self.broken(now, lane, work, &highest, out),
-            (work, Finding::Failed { path, operation, errno }) => {
+            (
+                work,
+                Finding::Failed {
+                    path,
+                    operation,
+                    errno,
+                },
+            ) => {
                 self.failed(now, lane, work, path, operation, errno, out);
             }
             (work, _) => self.put_back(now, lane, work, out),
@@ -111,21 +144,53 @@ impl Replica {
                     sent.push((name.clone(), flags));
                     entries.push(Entry { name, state });
                 }
-                Seen::Large { stream, meta, while_open } => {
-                    self.streams.insert(stream, Stream { path, meta, wish, lane, while_open, offset: 0, busy: false });
+                Seen::Large {
+                    stream,
+                    meta,
+                    while_open,
+                } => {
+                    self.streams.insert(
+                        stream,
+                        Stream {
+                            path,
+                            meta,
+                            wish,
+                            lane,
+                            while_open,
+                            offset: 0,
+                            busy: false,
+                        },
+                    );
                 }
                 Seen::Unsettled => {
                     self.retries += 1;
                     let hold = self.limits.hold_off.at(wish.unsettled + 1);
-                    let wish = Waiting { unsettled: wish.unsettled + 1, not_before_ms: now.ms + hold, ..wish };
+                    let wish = Waiting {
+                        unsettled: wish.unsettled + 1,
+                        not_before_ms: now.ms + hold,
+                        ..wish
+                    };
                     self.queue(lane).put(now.ms, path, wish);
                 }
                 Seen::Withheld => {
-                    let wish = Waiting { not_before_ms: self.content_after_ms.max(now.ms + 1), ..wish };
+                    let wish = Waiting {
+                        not_before_ms: self.content_after_ms.max(now.ms + 1),
+                        ..wish
+                    };
                     self.queue(lane).put(now.ms, path, wish);
                 }
                 Seen::Failed { operation, errno } => {
-                    self.ledger.failed(now, path, Failure { side: Side::Source, operation, errno, halted: false, number: 0 });
+                    self.ledger.failed(
+                        now,
+                        path,
+                        Failure {
+                            side: Side::Source,
+                            operation,
+                            errno,
+                            halted: false,
+                            number: 0,
+                        },
+                    );
                 }
                 Seen::Unread if visit.is_some() => unread.push_back(name),
                 Seen::Unread => self.queue(lane).put_now(now.ms, path, wish),
@@ -143,24 +208,57 @@ impl Replica {
         let Some(stamp) = stamp else { return };
         self.void_below(now, dir, &entries, out);
         // A directory that appeared is sent, watched, listed, in this order.
-        for (name, _) in sent.iter().filter(|(_, flags)| flags.is_dir && flags.appeared) {
-            self.walker(lane).owe(dir.join(name), Rescan::compare(stamp));
+        for (name, _) in sent
+            .iter()
+            .filter(|(_, flags)| flags.is_dir && flags.appeared)
+        {
+            self.walker(lane)
+                .owe(dir.join(name), Rescan::compare(stamp));
         }
-        let subject = Subject::Entries { dir: dir.clone(), names: sent };
-        self.number(now, lane, stamp, Change::Entries { dir: dir.clone(), entries }, subject, out);
+        let subject = Subject::Entries {
+            dir: dir.clone(),
+            names: sent,
+        };
+        self.number(
+            now,
+            lane,
+            stamp,
+            Change::Entries {
+                dir: dir.clone(),
+                entries,
+            },
+            subject,
+            out,
+        );
         self.parent_meta(now, lane, dir, stamp);
     }
 
-    fn flags(&mut self, lane: Lane, visit: Option<u64>, name: &Name, wish: &Waiting, state: &State) -> Sent {
+    fn flags(
+        &mut self,
+        lane: Lane,
+        visit: Option<u64>,
+        name: &Name,
+        wish: &Waiting,
+        state: &State,
+    ) -> Sent {
         let is_dir = matches!(state, State::Present(meta, _) if meta.kind == Kind::Dir);
         let mut walked = None;
         if is_dir && let Some(visit) = visit.and_then(|id| self.walker(lane).visits.get_mut(&id)) {
             if visit.rescan.fresh {
                 visit.subdirs.push((name.clone(), true));
             }
-            walked = visit.subdirs.iter().find(|(dir, _)| dir == name).map(|(_, fresh)| *fresh);
+            walked = visit
+                .subdirs
+                .iter()
+                .find(|(dir, _)| dir == name)
+                .map(|(_, fresh)| *fresh);
         }
-        Sent { is_dir, appeared: wish.appeared || (visit.is_some() && walked.is_none()), walked, made: false }
+        Sent {
+            is_dir,
+            appeared: wish.appeared || (visit.is_some() && walked.is_none()),
+            walked,
+            made: false,
+        }
     }
 
     fn note_sent(&mut self, now: Now, lane: Lane, path: &RelPath, while_open: bool) {
@@ -169,7 +267,9 @@ impl Replica {
         }
         if while_open {
             self.read_while_open += 1;
-            if self.never_settling.len() < NEVER_SETTLING_MAX || self.never_settling.contains_key(path) {
+            if self.never_settling.len() < NEVER_SETTLING_MAX
+                || self.never_settling.contains_key(path)
+            {
                 *self.never_settling.entry(path.clone()).or_default() += 1;
             }
         }
@@ -183,7 +283,9 @@ impl Replica {
         }
         let gone: Vec<Name> = entries
             .iter()
-            .filter(|entry| !matches!(&entry.state, State::Present(meta, _) if meta.kind == Kind::Dir))
+            .filter(
+                |entry| !matches!(&entry.state, State::Present(meta, _) if meta.kind == Kind::Dir),
+            )
             .map(|entry| entry.name.clone())
             .collect();
         let replaced = Footprint::Entries(vec![(dir.clone(), gone)]);
@@ -198,11 +300,21 @@ impl Replica {
     // ---- renames -------------------------------------------------------------------------------
 
     fn send_rename(&mut self, now: Now, renaming: Renaming, change: Change, out: &mut Vec<Action>) {
-        let Renaming { stamp, from, to, is_dir } = renaming;
-        let subject = Subject::Rename { from: from.clone(), to: to.clone(), is_dir };
+        let Renaming {
+            stamp,
+            from,
+            to,
+            is_dir,
+        } = renaming;
+        let subject = Subject::Rename {
+            from: from.clone(),
+            to: to.clone(),
+            is_dir,
+        };
         self.number(now, Lane::Live, stamp, change, subject, out);
         for path in [&from, &to] {
-            self.live.put_now(now.ms, path.clone(), Waiting::new(stamp, Want::State));
+            self.live
+                .put_now(now.ms, path.clone(), Waiting::new(stamp, Want::State));
             if is_dir {
                 self.backlog_walk.owe(path.clone(), Rescan::compare(stamp));
             }
@@ -215,18 +327,32 @@ impl Replica {
     // ---- listings ------------------------------------------------------------------------------
 
     fn listed(&mut self, now: Now, lane: Lane, id: u64, listed: Listed, out: &mut Vec<Action>) {
-        let Some(visit) = self.walker(lane).visits.get_mut(&id) else { return };
-        let Step::Listing { full } = visit.step else { return };
+        let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
+            return;
+        };
+        let Step::Listing { full } = visit.step else {
+            return;
+        };
         let upto = listed.upto;
-        let range = NameRange { after: visit.after.clone(), upto: upto.clone() };
+        let range = NameRange {
+            after: visit.after.clone(),
+            upto: upto.clone(),
+        };
         visit.next_after = upto;
         let (dir, rescan) = (visit.dir.clone(), visit.rescan);
-        let dirs = listed.entries.iter().filter(|entry| entry.kind == Kind::Dir);
+        let dirs = listed
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == Kind::Dir);
         visit.subdirs = dirs.map(|entry| (entry.name.clone(), false)).collect();
         visit.looks = listed.suspects.into();
         if rescan.fresh {
             visit.subdirs.clear();
-            visit.looks = listed.entries.iter().map(|entry| entry.name.clone()).collect();
+            visit.looks = listed
+                .entries
+                .iter()
+                .map(|entry| entry.name.clone())
+                .collect();
             visit.step = Step::Look;
             self.listing_is_an_event(now, &dir, &range, rescan.stamp);
             return self.walker(lane).finish_if_done(id);
@@ -240,7 +366,14 @@ impl Replica {
             Page::Entries(listed.entries)
         };
         let change = Change::Listing { dir, range, page };
-        self.number(now, lane, rescan.stamp, change, Subject::Listing { visit: id }, out);
+        self.number(
+            now,
+            lane,
+            rescan.stamp,
+            change,
+            Subject::Listing { visit: id },
+            out,
+        );
     }
 
     /// A listing counts as an event for each of its names that is being read (rule 4c).
@@ -260,29 +393,61 @@ impl Replica {
     // ---- streams -------------------------------------------------------------------------------
 
     fn chunk(&mut self, now: Now, id: u64, data: bytes::Bytes, out: &mut Vec<Action>) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
         stream.busy = false;
-        let wanted = self.limits.chunk_bytes.min(stream.meta.size - stream.offset);
+        let wanted = self
+            .limits
+            .chunk_bytes
+            .min(stream.meta.size - stream.offset);
         if data.len() as u64 != wanted {
             return self.abandon(now, id, out);
         }
         let (lane, stamp, offset) = (stream.lane, stream.wish.stamp, stream.offset);
         stream.offset += wanted;
-        self.number(now, lane, stamp, Change::Chunk { stream: id, offset, data }, Subject::Stage, out);
+        self.number(
+            now,
+            lane,
+            stamp,
+            Change::Chunk {
+                stream: id,
+                offset,
+                data,
+            },
+            Subject::Stage,
+            out,
+        );
     }
 
     fn stream_ended(&mut self, now: Now, id: u64, whole: bool, out: &mut Vec<Action>) {
         if !whole {
             return self.abandon(now, id, out);
         }
-        let Some(stream) = self.streams.remove(&id) else { return };
+        let Some(stream) = self.streams.remove(&id) else {
+            return;
+        };
         out.push(Action::CloseStream { stream: id });
-        let Stream { path, meta, wish, lane, while_open, .. } = stream;
+        let Stream {
+            path,
+            meta,
+            wish,
+            lane,
+            while_open,
+            ..
+        } = stream;
         self.note_sent(now, lane, &path, while_open);
         if let Some((dir, name)) = path.split() {
-            let entry = Entry { name, state: State::Present(meta.clone(), Body::Unchanged) };
+            let entry = Entry {
+                name,
+                state: State::Present(meta.clone(), Body::Unchanged),
+            };
             self.void_below(now, &dir, std::slice::from_ref(&entry), out);
-            let change = Change::Publish { stream: id, path: path.clone(), meta };
+            let change = Change::Publish {
+                stream: id,
+                path: path.clone(),
+                meta,
+            };
             self.number(now, lane, wish.stamp, change, Subject::Publish(path), out);
             self.parent_meta(now, lane, &dir, wish.stamp);
         }
@@ -291,12 +456,26 @@ impl Replica {
     // ---- what could not be read ------------------------------------------------------------------
 
     /// A directory on the way is gone: the highest missing name is looked at first (rule 12).
-    fn broken(&mut self, now: Now, lane: Lane, work: Work, highest: &RelPath, out: &mut Vec<Action>) {
+    fn broken(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        work: Work,
+        highest: &RelPath,
+        out: &mut Vec<Action>,
+    ) {
         let stamp = match &work {
-            Work::Looks { names, .. } => names.iter().map(|(_, wish)| wish.stamp).reduce(Stamp::earliest),
+            Work::Looks { names, .. } => names
+                .iter()
+                .map(|(_, wish)| wish.stamp)
+                .reduce(Stamp::earliest),
             Work::DirMeta { wish, .. } => Some(wish.stamp),
             Work::Rename(renaming) => Some(renaming.stamp),
-            Work::List { visit } => self.walker(lane).visits.get(visit).map(|visit| visit.rescan.stamp),
+            Work::List { visit } => self
+                .walker(lane)
+                .visits
+                .get(visit)
+                .map(|visit| visit.rescan.stamp),
             Work::Chunk { stream } | Work::StreamEnd { stream } => {
                 self.streams.get(stream).map(|stream| stream.wish.stamp)
             }
@@ -305,16 +484,21 @@ impl Replica {
         let Some(stamp) = stamp else { return };
         // Problems below a name that is no directory any more are over with it.
         self.ledger.clear_below(highest);
-        self.queue(lane).put_now(now.ms, highest.clone(), Waiting::appeared(stamp));
+        self.queue(lane)
+            .put_now(now.ms, highest.clone(), Waiting::appeared(stamp));
         match work {
             // What waits below an absent name has nothing to say of its own: if the name is there
             // again, it is new, and its subtree is compared.
-            Work::Looks { names, visit, .. } => self.looked_for_visit(lane, visit, names.len() as u32),
+            Work::Looks { names, visit, .. } => {
+                self.looked_for_visit(lane, visit, names.len() as u32)
+            }
             Work::List { visit } => {
                 self.walker(lane).drop_visit(visit);
             }
             Work::Rename(renaming) => self.rename_as_looks(now, &renaming),
-            work @ (Work::Chunk { .. } | Work::StreamEnd { .. }) => self.put_back(now, lane, work, out),
+            work @ (Work::Chunk { .. } | Work::StreamEnd { .. }) => {
+                self.put_back(now, lane, work, out)
+            }
             Work::DirMeta { .. } | Work::Void => {}
         }
     }
@@ -338,7 +522,17 @@ impl Replica {
             work => self.put_back(now, lane, work, out),
         }
         self.ledger.clear_below(&path);
-        self.ledger.failed(now, path, Failure { side: Side::Source, operation, errno, halted: false, number: 0 });
+        self.ledger.failed(
+            now,
+            path,
+            Failure {
+                side: Side::Source,
+                operation,
+                errno,
+                halted: false,
+                number: 0,
+            },
+        );
     }
 }
 

@@ -87,7 +87,10 @@ impl Default for Limits {
             queue_entries_max: 65_536,
             in_flight_entries_max: 131_072,
             problems_max: 10_000,
-            hold_off: HoldOff { min_ms: 200, max_ms: 30_000 },
+            hold_off: HoldOff {
+                min_ms: 200,
+                max_ms: 30_000,
+            },
             readings_max: 16,
             streams_max: 4,
             visits_max: 32,
@@ -138,12 +141,25 @@ struct Reading {
 
 #[derive(Debug)]
 enum Work {
-    Looks { dir: RelPath, names: Vec<(Name, Waiting)>, visit: Option<u64> },
-    DirMeta { dir: RelPath, wish: Waiting },
+    Looks {
+        dir: RelPath,
+        names: Vec<(Name, Waiting)>,
+        visit: Option<u64>,
+    },
+    DirMeta {
+        dir: RelPath,
+        wish: Waiting,
+    },
     Rename(Renaming),
-    List { visit: u64 },
-    Chunk { stream: u64 },
-    StreamEnd { stream: u64 },
+    List {
+        visit: u64,
+    },
+    Chunk {
+        stream: u64,
+    },
+    StreamEnd {
+        stream: u64,
+    },
     /// The result is not wanted any more; the work itself cannot be called back.
     Void,
 }
@@ -183,10 +199,19 @@ struct InFlight {
 
 #[derive(Debug)]
 enum Subject {
-    Entries { dir: RelPath, names: Vec<(Name, Sent)> },
+    Entries {
+        dir: RelPath,
+        names: Vec<(Name, Sent)>,
+    },
     DirMeta(RelPath),
-    Rename { from: RelPath, to: RelPath, is_dir: bool },
-    Listing { visit: u64 },
+    Rename {
+        from: RelPath,
+        to: RelPath,
+        is_dir: bool,
+    },
+    Listing {
+        visit: u64,
+    },
     Publish(RelPath),
     Stage,
 }
@@ -308,7 +333,12 @@ impl Replica {
     /// Takes one event of the file system into the queues.
     pub fn event(&mut self, now: Now, stamp: Stamp, event: &PathEvent, out: &mut Vec<Action>) {
         match event {
-            PathEvent::Touched { path, attributes, is_dir, closed } => {
+            PathEvent::Touched {
+                path,
+                attributes,
+                is_dir,
+                closed,
+            } => {
                 let want = match (attributes, is_dir) {
                     (true, true) => Want::DirMeta,
                     (true, false) => Want::Attributes,
@@ -324,7 +354,16 @@ impl Replica {
                 self.compare(Lane::Live, path.clone(), Rescan::compare(stamp));
             }
             PathEvent::Renamed { from, to, is_dir } => {
-                self.renamed(now, Renaming { stamp, from: from.clone(), to: to.clone(), is_dir: *is_dir }, out);
+                self.renamed(
+                    now,
+                    Renaming {
+                        stamp,
+                        from: from.clone(),
+                        to: to.clone(),
+                        is_dir: *is_dir,
+                    },
+                    out,
+                );
             }
             PathEvent::Suspect(path) => {
                 self.compare(Lane::Backlog, path.clone(), Rescan::compare(stamp));
@@ -334,18 +373,34 @@ impl Replica {
         self.shed(now);
     }
 
-    fn touched(&mut self, now: Now, path: &RelPath, wish: Waiting, closed: bool, out: &mut Vec<Action>) {
+    fn touched(
+        &mut self,
+        now: Now,
+        path: &RelPath,
+        wish: Waiting,
+        closed: bool,
+        out: &mut Vec<Action>,
+    ) {
         if self.ledger.stands_for(path) {
             return;
         }
-        let being_read = self.readings.values().any(|reading| reading.footprint.covers(path));
+        let being_read = self
+            .readings
+            .values()
+            .any(|reading| reading.footprint.covers(path));
         if being_read && !self.limits.keeps(Rule::EventDuringRead) {
             return;
         }
         if wish.want == Want::State {
-            self.end_streams(now, out, |stream| stream.path == *path && !stream.while_open);
+            self.end_streams(now, out, |stream| {
+                stream.path == *path && !stream.while_open
+            });
         }
-        let settled = closed && self.live.get(path).is_some_and(|waiting| waiting.unsettled > 0);
+        let settled = closed
+            && self
+                .live
+                .get(path)
+                .is_some_and(|waiting| waiting.unsettled > 0);
         if settled {
             self.live.put_now(now.ms, path.clone(), wish);
         } else {
@@ -355,7 +410,9 @@ impl Replica {
 
     /// A rename takes the waiting entries of both names behind itself (rules 4, 4a, 10).
     fn renamed(&mut self, now: Now, renaming: Renaming, out: &mut Vec<Action>) {
-        let Renaming { from, to, is_dir, .. } = renaming.clone();
+        let Renaming {
+            from, to, is_dir, ..
+        } = renaming.clone();
         self.void_readings(now, out, |footprint| {
             footprint.groups().any(|(dir, names)| {
                 names.iter().any(|name| {
@@ -365,12 +422,18 @@ impl Replica {
             }) || matches!(footprint, Footprint::DirMeta(dir) | Footprint::Listing(dir, _)
                 if from.covers(dir) || to.covers(dir))
         });
-        self.end_streams(now, out, |stream| from.covers(&stream.path) || to.covers(&stream.path));
+        self.end_streams(now, out, |stream| {
+            from.covers(&stream.path) || to.covers(&stream.path)
+        });
         for lane in [Lane::Live, Lane::Backlog] {
             let moved = if is_dir {
                 self.queue(lane).take_subtree(&from)
             } else {
-                self.queue(lane).remove(&from).map(|wish| (from.clone(), wish)).into_iter().collect()
+                self.queue(lane)
+                    .remove(&from)
+                    .map(|wish| (from.clone(), wish))
+                    .into_iter()
+                    .collect()
             };
             for (path, wish) in moved {
                 if let Some(path) = path.moved(&from, &to) {
@@ -388,7 +451,10 @@ impl Replica {
                 self.backlog_walk.cancel_below(&to),
             ];
             for rescan in cancelled.into_iter().flatten() {
-                let owed = Rescan { fresh: false, ..rescan };
+                let owed = Rescan {
+                    fresh: false,
+                    ..rescan
+                };
                 self.backlog_walk.owe(from.clone(), owed);
                 self.backlog_walk.owe(to.clone(), owed);
             }
@@ -401,9 +467,19 @@ impl Replica {
 
     /// Looks at both names; of directories both subtrees are compared (rules 4, 5).
     fn rename_as_looks(&mut self, now: Now, renaming: &Renaming) {
-        let Renaming { stamp, from, to, is_dir } = renaming;
-        self.live.put_now(now.ms, from.clone(), Waiting::new(*stamp, Want::State));
-        let arrival = if *is_dir { Waiting::appeared(*stamp) } else { Waiting::new(*stamp, Want::State) };
+        let Renaming {
+            stamp,
+            from,
+            to,
+            is_dir,
+        } = renaming;
+        self.live
+            .put_now(now.ms, from.clone(), Waiting::new(*stamp, Want::State));
+        let arrival = if *is_dir {
+            Waiting::appeared(*stamp)
+        } else {
+            Waiting::new(*stamp, Want::State)
+        };
         self.live.put_now(now.ms, to.clone(), arrival);
         if *is_dir {
             self.backlog_walk.owe(from.clone(), Rescan::compare(*stamp));
@@ -412,11 +488,23 @@ impl Replica {
     }
 
     /// Puts work back whose result is not wanted any more (rule 10).
-    fn void_readings(&mut self, now: Now, out: &mut Vec<Action>, void: impl Fn(&Footprint) -> bool) {
-        let tickets: Vec<Ticket> =
-            self.readings.iter().filter(|(_, r)| void(&r.footprint)).map(|(&ticket, _)| ticket).collect();
+    fn void_readings(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Action>,
+        void: impl Fn(&Footprint) -> bool,
+    ) {
+        let tickets: Vec<Ticket> = self
+            .readings
+            .iter()
+            .filter(|(_, r)| void(&r.footprint))
+            .map(|(&ticket, _)| ticket)
+            .collect();
         for ticket in tickets {
-            let reading = self.readings.get_mut(&ticket).expect("the ticket was just listed");
+            let reading = self
+                .readings
+                .get_mut(&ticket)
+                .expect("the ticket was just listed");
             let work = std::mem::replace(&mut reading.work, Work::Void);
             let lane = reading.lane;
             reading.footprint = Footprint::Entries(Vec::new());
@@ -462,22 +550,42 @@ impl Replica {
         if self.streams.is_empty() {
             return;
         }
-        let ended: Vec<u64> = self.streams.iter().filter(|(_, s)| which(s)).map(|(&id, _)| id).collect();
+        let ended: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, s)| which(s))
+            .map(|(&id, _)| id)
+            .collect();
         for id in ended {
             self.abandon(now, id, out);
         }
     }
 
     fn abandon(&mut self, now: Now, id: u64, out: &mut Vec<Action>) {
-        let Some(stream) = self.streams.remove(&id) else { return };
+        let Some(stream) = self.streams.remove(&id) else {
+            return;
+        };
         out.push(Action::CloseStream { stream: id });
         self.retries += 1;
-        let wish = Waiting { unsettled: stream.wish.unsettled + 1, ..stream.wish };
+        let wish = Waiting {
+            unsettled: stream.wish.unsettled + 1,
+            ..stream.wish
+        };
         let hold = self.limits.hold_off.at(wish.unsettled);
-        let wish = Waiting { not_before_ms: now.ms + hold, ..wish };
+        let wish = Waiting {
+            not_before_ms: now.ms + hold,
+            ..wish
+        };
         self.queue(stream.lane).put(now.ms, stream.path, wish);
         if stream.offset > 0 && self.link.is_some() {
-            self.number(now, stream.lane, stream.wish.stamp, Change::Abandon { stream: id }, Subject::Stage, out);
+            self.number(
+                now,
+                stream.lane,
+                stream.wish.stamp,
+                Change::Abandon { stream: id },
+                Subject::Stage,
+                out,
+            );
         }
     }
 
@@ -488,7 +596,10 @@ impl Replica {
                 // Looks send without comparing; what replaces them must not trust size and time.
                 let age_secs = (now.ms.saturating_sub(stamp.since_ms) / 1000) as i64 + 1;
                 let suspicion = Suspicion::new(now.wall.minus_secs(age_secs), now.wall);
-                let rescan = Rescan { suspicion: Some(suspicion), ..Rescan::compare(stamp) };
+                let rescan = Rescan {
+                    suspicion: Some(suspicion),
+                    ..Rescan::compare(stamp)
+                };
                 self.compare(Lane::Backlog, dir, rescan);
             }
         }
@@ -497,7 +608,10 @@ impl Replica {
     /// Owes a rescan of a subtree.
     pub fn owe(&mut self, path: RelPath, rescan: Rescan) {
         if path.is_root() {
-            self.whole_walk = Some(self.whole_walk.map_or(rescan.stamp.pos, |pos| pos.max(rescan.stamp.pos)));
+            self.whole_walk = Some(
+                self.whole_walk
+                    .map_or(rescan.stamp.pos, |pos| pos.max(rescan.stamp.pos)),
+            );
         }
         self.compare(Lane::Backlog, path, rescan);
     }
@@ -519,7 +633,15 @@ impl Replica {
     // ---- numbers -------------------------------------------------------------------------------
 
     /// Gives a message its number and sends it; a claim on its paths ends here.
-    fn number(&mut self, now: Now, lane: Lane, stamp: Stamp, change: Change, subject: Subject, out: &mut Vec<Action>) {
+    fn number(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        stamp: Stamp,
+        change: Change,
+        subject: Subject,
+        out: &mut Vec<Action>,
+    ) {
         let Some(link) = &mut self.link else { return };
         let bytes = change.cost();
         link.sent += 1;
@@ -530,16 +652,33 @@ impl Replica {
         self.in_flight_entries[lane as usize] += subject.entries();
         self.in_flight_bytes[lane as usize] += bytes;
         self.sent_meter.add(now.ms, subject.entries() as u64, bytes);
-        self.in_flight.insert(link.sent, InFlight { lane, stamp, bytes, subject, refused: Vec::new() });
+        self.in_flight.insert(
+            link.sent,
+            InFlight {
+                lane,
+                stamp,
+                bytes,
+                subject,
+                refused: Vec::new(),
+            },
+        );
         out.push(Action::SendData {
             peer,
-            message: ToSink::Change { epoch: link.epoch, number: link.sent, lane, change },
+            message: ToSink::Change {
+                epoch: link.epoch,
+                number: link.sent,
+                lane,
+                change,
+            },
         });
     }
 
     /// A child was sent: its directory's times are set behind it (rule 28).
     fn parent_meta(&mut self, now: Now, lane: Lane, dir: &RelPath, stamp: Stamp) {
-        let wish = Waiting { not_before_ms: now.ms + META_DELAY_MS, ..Waiting::new(stamp, Want::DirMeta) };
+        let wish = Waiting {
+            not_before_ms: now.ms + META_DELAY_MS,
+            ..Waiting::new(stamp, Want::DirMeta)
+        };
         if !self.limits.keeps(Rule::ParentMetadata) {
             return;
         }

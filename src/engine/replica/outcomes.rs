@@ -26,7 +26,9 @@ impl Replica {
         let Some(link) = &self.link else { return true };
         let sane = applied <= link.sent
             && durable <= applied
-            && outcomes.iter().all(|(number, _)| (1..=link.sent).contains(number));
+            && outcomes
+                .iter()
+                .all(|(number, _)| (1..=link.sent).contains(number));
         if !sane {
             return false;
         }
@@ -61,11 +63,17 @@ impl Replica {
         let mut done = Vec::new();
         let mut not_new = Vec::new();
         for (&number, message) in self.in_flight.range(before + 1..=applied) {
-            self.applied_meter.add(now.ms, message.subject.entries() as u64, message.bytes);
+            self.applied_meter
+                .add(now.ms, message.subject.entries() as u64, message.bytes);
             if !self.ledger.is_empty() {
                 done.extend(message.done_paths().into_iter().map(|path| (path, number)));
             }
-            not_new.extend(message.subject.taken_for_new().map(|path| (path, message.stamp)));
+            not_new.extend(
+                message
+                    .subject
+                    .taken_for_new()
+                    .map(|path| (path, message.stamp)),
+            );
         }
         for (path, number) in done {
             if self.ledger.clear(&path, number) {
@@ -98,32 +106,54 @@ impl Replica {
     // ---- outcomes --------------------------------------------------------------------------------
 
     fn outcome(&mut self, now: Now, number: u64, outcome: Outcome) {
-        let Some(message) = self.in_flight.get(&number) else { return };
+        let Some(message) = self.in_flight.get(&number) else {
+            return;
+        };
         let (lane, stamp) = (message.lane, message.stamp);
         for (at, refusal) in outcome.refused {
-            let Some(message) = self.in_flight.get_mut(&number) else { return };
+            let Some(message) = self.in_flight.get_mut(&number) else {
+                return;
+            };
             message.refused.push(at);
-            let Some((path, sent)) = message.subject.at(at) else { continue };
+            let Some((path, sent)) = message.subject.at(at) else {
+                continue;
+            };
             let whole = match &message.subject {
                 Subject::Rename { to, is_dir, .. } => Some((to.clone(), *is_dir)),
                 _ => None,
             };
             self.refused(now, number, lane, stamp, path, sent, refusal);
             if let Some((to, is_dir)) = whole {
-                let wish = if is_dir { Waiting::appeared(stamp) } else { Waiting::new(stamp, Want::State) };
+                let wish = if is_dir {
+                    Waiting::appeared(stamp)
+                } else {
+                    Waiting::new(stamp, Want::State)
+                };
                 self.queue(lane).put_now(now.ms, to, wish);
             }
         }
         self.made(stamp, number, &outcome.made);
         if let Some(answer) = outcome.answer
-            && let Some(InFlight { subject: Subject::Listing { visit }, .. }) = self.in_flight.get(&number)
+            && let Some(InFlight {
+                subject: Subject::Listing { visit },
+                ..
+            }) = self.in_flight.get(&number)
         {
             let visit = *visit;
             self.answered(now, lane, visit, answer);
         }
     }
 
-    fn refused(&mut self, now: Now, number: u64, lane: Lane, stamp: Stamp, path: RelPath, sent: Sent, why: Refusal) {
+    fn refused(
+        &mut self,
+        now: Now,
+        number: u64,
+        lane: Lane,
+        stamp: Stamp,
+        path: RelPath,
+        sent: Sent,
+        why: Refusal,
+    ) {
         self.retries += 1;
         if !self.limits.keeps(Rule::RefusedWaits) {
             return;
@@ -138,17 +168,36 @@ impl Replica {
             Refusal::Mismatch => self.queue(lane).put_now(now.ms, path, wish),
             Refusal::Full => {
                 self.content_after_ms = now.ms + FULL_HOLD_MS;
-                let wish = Waiting { not_before_ms: self.content_after_ms, ..wish };
+                let wish = Waiting {
+                    not_before_ms: self.content_after_ms,
+                    ..wish
+                };
                 self.queue(lane).put(now.ms, path, wish);
             }
             Refusal::Halted => {
-                let failure = Failure { side: Side::Sink, operation: "remove", errno: 0, halted: true, number };
+                let failure = Failure {
+                    side: Side::Sink,
+                    operation: "remove",
+                    errno: 0,
+                    halted: true,
+                    number,
+                };
                 self.ledger.failed(now, path, failure);
             }
             Refusal::Problem { operation, errno } => {
                 let operation = operation.as_str();
                 self.ledger.clear_below(&path);
-                self.ledger.failed(now, path, Failure { side: Side::Sink, operation, errno, halted: false, number });
+                self.ledger.failed(
+                    now,
+                    path,
+                    Failure {
+                        side: Side::Sink,
+                        operation,
+                        errno,
+                        halted: false,
+                        number,
+                    },
+                );
             }
         }
     }
@@ -157,7 +206,8 @@ impl Replica {
     fn look_from_top(&mut self, now: Now, lane: Lane, stamp: Stamp, path: RelPath, wish: Waiting) {
         let mut above = path.parent();
         while let Some(dir) = above.filter(|dir| !dir.is_root()) {
-            self.queue(lane).put_now(now.ms, dir.clone(), Waiting::new(stamp, Want::State));
+            self.queue(lane)
+                .put_now(now.ms, dir.clone(), Waiting::new(stamp, Want::State));
             above = dir.parent();
         }
         self.queue(lane).put_now(now.ms, path, wish);
@@ -166,26 +216,44 @@ impl Replica {
     /// Everything in a directory that the sink had to make is sent (rule 4b), unless a walk or the
     /// comparison of a directory that appeared does so anyway.
     fn made(&mut self, stamp: Stamp, number: u64, made: &[u32]) {
-        let Some(message) = self.in_flight.get_mut(&number) else { return };
-        let Subject::Entries { dir, names } = &mut message.subject else { return };
+        let Some(message) = self.in_flight.get_mut(&number) else {
+            return;
+        };
+        let Subject::Entries { dir, names } = &mut message.subject else {
+            return;
+        };
         for &at in made {
-            let Some((name, sent)) = names.get_mut(at as usize) else { continue };
+            let Some((name, sent)) = names.get_mut(at as usize) else {
+                continue;
+            };
             sent.made = true;
             if sent.walked.is_none() && !sent.appeared {
-                let rescan = Rescan { fresh: true, ..Rescan::compare(stamp) };
+                let rescan = Rescan {
+                    fresh: true,
+                    ..Rescan::compare(stamp)
+                };
                 self.backlog_walk.owe(dir.join(name), rescan);
             }
         }
     }
 
     fn answered(&mut self, now: Now, lane: Lane, id: u64, answer: Answer) {
-        let Some(visit) = self.walker(lane).visits.get_mut(&id) else { return };
-        let Step::Answer { full } = visit.step else { return };
+        let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
+            return;
+        };
+        let Step::Answer { full } = visit.step else {
+            return;
+        };
         match answer {
             Answer::Equal => visit.step = Step::Look,
             Answer::Different if !full => visit.step = Step::List { full: true },
             Answer::Different => visit.step = Step::List { full: false },
-            Answer::Names { lacks, differs, excess, more } => {
+            Answer::Names {
+                lacks,
+                differs,
+                excess,
+                more,
+            } => {
                 for (name, fresh) in &mut visit.subdirs {
                     *fresh |= lacks.binary_search(name).is_ok();
                 }
@@ -198,15 +266,26 @@ impl Replica {
                 visit.step = Step::Look;
             }
             Answer::Missing => {
-                let visit = self.walker(lane).drop_visit(id).expect("the visit was just seen");
+                let visit = self
+                    .walker(lane)
+                    .drop_visit(id)
+                    .expect("the visit was just seen");
                 let stamp = visit.rescan.stamp;
                 self.look_from_top(now, lane, stamp, visit.dir, Waiting::appeared(stamp));
                 return;
             }
             Answer::Failed(errno) => {
-                let visit = self.walker(lane).drop_visit(id).expect("the visit was just seen");
-                let failure =
-                    Failure { side: Side::Sink, operation: "list", errno, halted: false, number: 0 };
+                let visit = self
+                    .walker(lane)
+                    .drop_visit(id)
+                    .expect("the visit was just seen");
+                let failure = Failure {
+                    side: Side::Sink,
+                    operation: "list",
+                    errno,
+                    halted: false,
+                    number: 0,
+                };
                 self.ledger.failed(now, visit.dir, failure);
                 return;
             }
@@ -248,7 +327,10 @@ impl Replica {
             credit,
             spent: Credit::default(),
             reserved: Credit::default(),
-            live_share: Credit { bytes: credit.bytes / 4, messages: credit.messages / 4 },
+            live_share: Credit {
+                bytes: credit.bytes / 4,
+                messages: credit.messages / 4,
+            },
         });
     }
 
@@ -258,10 +340,14 @@ impl Replica {
             .in_flight
             .range(point.known_from + 1..=point.durable.max(point.known_from + 1))
             .map(|(&number, _)| number)
-            .filter(|number| *number <= point.durable && point.exceptions.binary_search(number).is_err())
+            .filter(|number| {
+                *number <= point.durable && point.exceptions.binary_search(number).is_err()
+            })
             .collect();
         for number in durable {
-            let Some(message) = self.in_flight.get(&number) else { continue };
+            let Some(message) = self.in_flight.get(&number) else {
+                continue;
+            };
             // A comparison is its answer; without one it was not made.
             if !matches!(message.subject, Subject::Listing { .. }) {
                 let message = self.in_flight.remove(&number).expect("it was just seen");
@@ -291,7 +377,12 @@ impl Replica {
     /// Everything in flight is looked at again under new numbers (rules 8, 13).
     fn put_back_in_flight(&mut self, now: Now) {
         for (_, message) in std::mem::take(&mut self.in_flight) {
-            let InFlight { lane, stamp, subject, .. } = message;
+            let InFlight {
+                lane,
+                stamp,
+                subject,
+                ..
+            } = message;
             if !self.limits.keeps(Rule::PutBack) {
                 continue;
             }
@@ -307,13 +398,23 @@ impl Replica {
                     }
                 }
                 Subject::DirMeta(dir) => {
-                    self.queue(lane).put_now(now.ms, dir, Waiting::new(stamp, Want::DirMeta));
+                    self.queue(lane)
+                        .put_now(now.ms, dir, Waiting::new(stamp, Want::DirMeta));
                 }
                 Subject::Rename { from, to, is_dir } => {
-                    self.rename_as_looks(now, &super::Renaming { stamp, from, to, is_dir });
+                    self.rename_as_looks(
+                        now,
+                        &super::Renaming {
+                            stamp,
+                            from,
+                            to,
+                            is_dir,
+                        },
+                    );
                 }
                 Subject::Publish(path) => {
-                    self.queue(lane).put_now(now.ms, path, Waiting::new(stamp, Want::State));
+                    self.queue(lane)
+                        .put_now(now.ms, path, Waiting::new(stamp, Want::State));
                 }
                 // The visit itself was set back to its listing; a stage was freed with the session.
                 Subject::Listing { .. } | Subject::Stage => {}
@@ -328,11 +429,24 @@ impl Subject {
     /// The entry at this place of the message.
     fn at(&self, at: u32) -> Option<(RelPath, Sent)> {
         match self {
-            Self::Entries { dir, names } => names.get(at as usize).map(|(name, sent)| (dir.join(name), *sent)),
-            Self::DirMeta(path) => Some((path.clone(), Sent { is_dir: true, ..Sent::default() })),
-            Self::Rename { from, is_dir, .. } => {
-                Some((from.clone(), Sent { is_dir: *is_dir, appeared: *is_dir, ..Sent::default() }))
-            }
+            Self::Entries { dir, names } => names
+                .get(at as usize)
+                .map(|(name, sent)| (dir.join(name), *sent)),
+            Self::DirMeta(path) => Some((
+                path.clone(),
+                Sent {
+                    is_dir: true,
+                    ..Sent::default()
+                },
+            )),
+            Self::Rename { from, is_dir, .. } => Some((
+                from.clone(),
+                Sent {
+                    is_dir: *is_dir,
+                    appeared: *is_dir,
+                    ..Sent::default()
+                },
+            )),
             Self::Publish(path) => Some((path.clone(), Sent::default())),
             Self::Listing { .. } | Self::Stage => None,
         }
@@ -345,7 +459,9 @@ impl Subject {
             Self::Entries { dir, names } => (Some(dir), names.as_slice()),
             _ => (None, &[][..]),
         };
-        let not_new = names.iter().filter(|(_, sent)| sent.walked == Some(true) && !sent.made);
+        let not_new = names
+            .iter()
+            .filter(|(_, sent)| sent.walked == Some(true) && !sent.made);
         not_new.filter_map(move |(name, _)| dir.map(|dir| dir.join(name)))
     }
 }

@@ -12,7 +12,10 @@ impl Replica {
     /// The earliest stamp of anything that is not durable on this sink.
     #[must_use]
     pub fn oldest(&self) -> Option<Stamp> {
-        [Lane::Live, Lane::Backlog].into_iter().filter_map(|lane| self.oldest_in(lane)).reduce(Stamp::earliest)
+        [Lane::Live, Lane::Backlog]
+            .into_iter()
+            .filter_map(|lane| self.oldest_in(lane))
+            .reduce(Stamp::earliest)
     }
 
     fn oldest_in(&self, lane: Lane) -> Option<Stamp> {
@@ -20,23 +23,47 @@ impl Replica {
             Lane::Live => (&self.live, &self.live_walk),
             Lane::Backlog => (&self.backlog, &self.backlog_walk),
         };
-        let renames = self.renames.iter().filter(|_| lane == Lane::Live).map(|renaming| renaming.stamp);
-        let readings = self.readings.values().filter(|r| r.lane == lane).filter_map(|r| match &r.work {
-            Work::Looks { names, .. } => names.iter().map(|(_, wish)| wish.stamp).reduce(Stamp::earliest),
-            Work::DirMeta { wish, .. } => Some(wish.stamp),
-            Work::Rename(renaming) => Some(renaming.stamp),
-            Work::List { .. } | Work::Chunk { .. } | Work::StreamEnd { .. } | Work::Void => None,
-        });
-        let streams = self.streams.values().filter(|s| s.lane == lane).map(|s| s.wish.stamp);
-        let in_flight = self.in_flight.values().filter(|m| m.lane == lane).map(|m| m.stamp);
+        let renames = self
+            .renames
+            .iter()
+            .filter(|_| lane == Lane::Live)
+            .map(|renaming| renaming.stamp);
+        let readings = self
+            .readings
+            .values()
+            .filter(|r| r.lane == lane)
+            .filter_map(|r| match &r.work {
+                Work::Looks { names, .. } => names
+                    .iter()
+                    .map(|(_, wish)| wish.stamp)
+                    .reduce(Stamp::earliest),
+                Work::DirMeta { wish, .. } => Some(wish.stamp),
+                Work::Rename(renaming) => Some(renaming.stamp),
+                Work::List { .. } | Work::Chunk { .. } | Work::StreamEnd { .. } | Work::Void => {
+                    None
+                }
+            });
+        let streams = self
+            .streams
+            .values()
+            .filter(|s| s.lane == lane)
+            .map(|s| s.wish.stamp);
+        let in_flight = self
+            .in_flight
+            .values()
+            .filter(|m| m.lane == lane)
+            .map(|m| m.stamp);
         let all = renames.chain(readings).chain(streams).chain(in_flight);
-        all.chain(queue.oldest()).chain(walker.oldest()).reduce(Stamp::earliest)
+        all.chain(queue.oldest())
+            .chain(walker.oldest())
+            .reduce(Stamp::earliest)
     }
 
     /// Entries waiting or under way.
     #[must_use]
     pub fn pending(&self) -> u64 {
-        let waiting = self.live.len() + self.backlog.len() + self.renames.len() + self.streams.len();
+        let waiting =
+            self.live.len() + self.backlog.len() + self.renames.len() + self.streams.len();
         let walks = self.live_walk.dirs_pending() + self.backlog_walk.dirs_pending();
         let in_flight = self.in_flight_entries[0] + self.in_flight_entries[1];
         (waiting + walks + in_flight + self.readings.len()) as u64
@@ -83,7 +110,14 @@ impl Replica {
         if self.link.is_none() {
             return None;
         }
-        [self.live.deadline(), self.backlog.deadline(), self.ledger.deadline()].into_iter().flatten().min()
+        [
+            self.live.deadline(),
+            self.backlog.deadline(),
+            self.ledger.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// True if nothing is left to do now but to wait for problems to go.
@@ -118,29 +152,44 @@ impl Replica {
     }
 
     pub(crate) fn lanes(&self, now: Now) -> [LaneQueue; 2] {
-        [(Lane::Live, &self.live, &self.live_walk), (Lane::Backlog, &self.backlog, &self.backlog_walk)].map(
-            |(lane, queue, walk)| {
-                let streams = self.streams.values().filter(|stream| stream.lane == lane);
-                let unread: u64 = streams.map(|stream| stream.meta.size - stream.offset).sum();
-                let renames = if lane == Lane::Live { self.renames.len() } else { 0 };
-                LaneQueue {
-                    waiting_entries: (queue.len() + renames + walk.names_waiting()) as u64,
-                    in_flight_entries: self.in_flight_entries[lane as usize] as u64,
-                    in_flight_bytes: self.in_flight_bytes[lane as usize] + unread,
-                    oldest_ms: self.oldest_in(lane).map(|stamp| now.ms.saturating_sub(stamp.since_ms)),
-                }
-            },
-        )
+        [
+            (Lane::Live, &self.live, &self.live_walk),
+            (Lane::Backlog, &self.backlog, &self.backlog_walk),
+        ]
+        .map(|(lane, queue, walk)| {
+            let streams = self.streams.values().filter(|stream| stream.lane == lane);
+            let unread: u64 = streams.map(|stream| stream.meta.size - stream.offset).sum();
+            let renames = if lane == Lane::Live {
+                self.renames.len()
+            } else {
+                0
+            };
+            LaneQueue {
+                waiting_entries: (queue.len() + renames + walk.names_waiting()) as u64,
+                in_flight_entries: self.in_flight_entries[lane as usize] as u64,
+                in_flight_bytes: self.in_flight_bytes[lane as usize] + unread,
+                oldest_ms: self
+                    .oldest_in(lane)
+                    .map(|stamp| now.ms.saturating_sub(stamp.since_ms)),
+            }
+        })
     }
 
     pub(crate) fn hottest(&self, now: Now) -> Vec<HotFile> {
         let hot = self.live.hottest(now.ms, REPORT_PATHS_MAX);
-        hot.into_iter().map(|(path, sent)| HotFile { path, sent }).collect()
+        hot.into_iter()
+            .map(|(path, sent)| HotFile { path, sent })
+            .collect()
     }
 
     pub(crate) fn never_settling(&self) -> Vec<HotFile> {
         let files = self.never_settling.iter().take(REPORT_PATHS_MAX);
-        files.map(|(path, &sent)| HotFile { path: path.clone(), sent }).collect()
+        files
+            .map(|(path, &sent)| HotFile {
+                path: path.clone(),
+                sent,
+            })
+            .collect()
     }
 
     pub(crate) fn in_flight_messages(&self) -> u64 {

@@ -2,11 +2,11 @@
 
 mod order;
 
-use super::session::{Heartbeat, Pulse};
 use super::Now;
+use super::session::{Heartbeat, Pulse};
 use crate::wire::message::{
-    Change, Command, Credit, ErrorAnswer, ErrorCode, Outcome, RegistrationRequest, ResumePoint, ToSink,
-    ToSource, VERSION,
+    Change, Command, Credit, ErrorAnswer, ErrorCode, Outcome, RegistrationRequest, ResumePoint,
+    ToSink, ToSource, VERSION,
 };
 use order::Order;
 
@@ -230,8 +230,16 @@ impl Sink {
             | Phase::Leaving { deadline_ms, .. } => deadline_ms,
             _ => u64::MAX,
         };
-        let pulses = self.pulses.iter().map(|pulse| pulse.deadline(self.settings.heartbeat)).min();
-        let sync = if self.sync_wanted() { self.sync_after_ms } else { u64::MAX };
+        let pulses = self
+            .pulses
+            .iter()
+            .map(|pulse| pulse.deadline(self.settings.heartbeat))
+            .min();
+        let sync = if self.sync_wanted() {
+            self.sync_after_ms
+        } else {
+            u64::MAX
+        };
         phase.min(pulses.unwrap_or(u64::MAX)).min(sync)
     }
 
@@ -244,7 +252,9 @@ impl Sink {
     // ---- registration ------------------------------------------------------------------------------
 
     fn connected(&mut self, now: Now, nonces: Vec<u64>, out: &mut Vec<Action>) {
-        self.phase = Phase::Registering { deadline_ms: now.ms + HANDSHAKE_MS };
+        self.phase = Phase::Registering {
+            deadline_ms: now.ms + HANDSHAKE_MS,
+        };
         self.pulses = vec![Pulse::new(now); nonces.len() + 1];
         self.seen = vec![None; nonces.len()];
         for (connection, &nonce) in nonces.iter().enumerate() {
@@ -258,14 +268,16 @@ impl Sink {
             known_from: self.standing.known_from,
             continuous: self.continuous,
         });
-        out.push(Action::SendCommand(Command::RegistrationRequest(RegistrationRequest {
-            version: VERSION,
-            sink_id: self.settings.sink_id.clone(),
-            instance: self.settings.instance,
-            nonces: nonces.clone(),
-            capabilities: Vec::new(),
-            resume,
-        })));
+        out.push(Action::SendCommand(Command::RegistrationRequest(
+            RegistrationRequest {
+                version: VERSION,
+                sink_id: self.settings.sink_id.clone(),
+                instance: self.settings.instance,
+                nonces: nonces.clone(),
+                capabilities: Vec::new(),
+                resume,
+            },
+        )));
         self.nonces = nonces;
     }
 
@@ -282,17 +294,34 @@ impl Sink {
 
     /// Success is said when Synchronisation was seen everywhere and nothing older can take effect.
     fn confirm(&mut self, now: Now, out: &mut Vec<Action>) {
-        let Phase::Registering { .. } = self.phase else { return };
-        let seen = self.seen.iter().zip(&self.nonces).all(|(seen, nonce)| *seen == Some(*nonce));
-        let (true, true, Some(epoch)) = (seen, self.clean, self.epoch) else { return };
+        let Phase::Registering { .. } = self.phase else {
+            return;
+        };
+        let seen = self
+            .seen
+            .iter()
+            .zip(&self.nonces)
+            .all(|(seen, nonce)| *seen == Some(*nonce));
+        let (true, true, Some(epoch)) = (seen, self.clean, self.epoch) else {
+            return;
+        };
         self.order = Order::default();
         self.synced_to = 0;
         self.acknowledged = (0, 0);
         self.granted = self.settings.window;
         self.continuous = true;
-        self.standing = Standing { source_id: self.source_id.clone(), epoch, ..Standing::default() };
-        out.push(Action::SendCommand(Command::RegistrationSuccess { epoch, credit: self.granted }));
-        self.phase = Phase::Confirming { deadline_ms: now.ms + HANDSHAKE_MS };
+        self.standing = Standing {
+            source_id: self.source_id.clone(),
+            epoch,
+            ..Standing::default()
+        };
+        out.push(Action::SendCommand(Command::RegistrationSuccess {
+            epoch,
+            credit: self.granted,
+        }));
+        self.phase = Phase::Confirming {
+            deadline_ms: now.ms + HANDSHAKE_MS,
+        };
     }
 
     fn command(&mut self, now: Now, message: Command, out: &mut Vec<Action>) {
@@ -301,7 +330,9 @@ impl Sink {
         }
         let ours = |epoch: u64| self.epoch == Some(epoch);
         match message {
-            Command::RegistrationRequestAcknowledgement { epoch, source_id, .. } => {
+            Command::RegistrationRequestAcknowledgement {
+                epoch, source_id, ..
+            } => {
                 if matches!(self.phase, Phase::Registering { .. }) {
                     self.epoch = Some(epoch);
                     self.source_id = source_id;
@@ -311,7 +342,10 @@ impl Sink {
                 if let Phase::Confirming { .. } = self.phase {
                     self.phase = Phase::Transfer;
                     self.attempt = 0;
-                    out.push(Action::Log { urgent: false, text: format!("registered, session {epoch:016x}") });
+                    out.push(Action::Log {
+                        urgent: false,
+                        text: format!("registered, session {epoch:016x}"),
+                    });
                 }
             }
             Command::UnregisterAcknowledgement { epoch } if ours(epoch) => {
@@ -330,7 +364,9 @@ impl Sink {
 
     fn refused(&mut self, error: ErrorAnswer, out: &mut Vec<Action>) {
         match error.code {
-            ErrorCode::Version => out.push(Action::Exit { refused: Some(error) }),
+            ErrorCode::Version => out.push(Action::Exit {
+                refused: Some(error),
+            }),
             // A sink that was killed and starts again may come before the source knows that the first
             // is dead, so even the answer that there is another is tried again.
             _ => self.reset(&format!("the source answers: {}", error.message), out),
@@ -345,7 +381,10 @@ impl Sink {
         let ending = matches!(self.phase, Phase::Leaving { .. } | Phase::Terminating);
         if self.epoch.is_some() {
             let text = format!("{why}: the session is over, connecting again");
-            out.push(Action::Log { urgent: false, text });
+            out.push(Action::Log {
+                urgent: false,
+                text,
+            });
         }
         self.order.forget_waiting();
         self.clean = false;
@@ -356,7 +395,9 @@ impl Sink {
             self.stop = true;
             return;
         }
-        out.push(Action::Connect { attempt: self.attempt });
+        out.push(Action::Connect {
+            attempt: self.attempt,
+        });
         self.attempt = self.attempt.saturating_add(1);
     }
 
@@ -372,11 +413,21 @@ impl Sink {
                     *seen = Some(nonce);
                 }
             }
-            ToSink::Ping { token } => out.push(Action::SendData(connection, ToSource::Pong { token })),
-            ToSink::Change { epoch, number, change, .. } => {
+            ToSink::Ping { token } => {
+                out.push(Action::SendData(connection, ToSource::Pong { token }))
+            }
+            ToSink::Change {
+                epoch,
+                number,
+                change,
+                ..
+            } => {
                 let flowing = matches!(
                     self.phase,
-                    Phase::Confirming { .. } | Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating
+                    Phase::Confirming { .. }
+                        | Phase::Transfer
+                        | Phase::Leaving { .. }
+                        | Phase::Terminating
                 );
                 if !flowing || self.epoch != Some(epoch) {
                     return;
@@ -390,8 +441,13 @@ impl Sink {
     }
 
     fn acknowledge(&mut self, out: &mut Vec<Action>) {
-        let flowing = matches!(self.phase, Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating);
-        let Some(epoch) = self.epoch.filter(|_| flowing) else { return };
+        let flowing = matches!(
+            self.phase,
+            Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating
+        );
+        let Some(epoch) = self.epoch.filter(|_| flowing) else {
+            return;
+        };
         let (applied, freed) = (self.order.applied(), self.order.freed);
         let credit = Credit {
             bytes: self.settings.window.bytes + freed.bytes,
@@ -400,7 +456,9 @@ impl Sink {
         let refill = credit.bytes - self.granted.bytes >= self.settings.window.bytes / 8
             || credit.messages - self.granted.messages >= self.settings.window.messages / 8;
         let marks = (applied, self.standing.durable);
-        let news = self.order.has_outcomes() || refill || (marks != self.acknowledged && self.worth_telling(marks));
+        let news = self.order.has_outcomes()
+            || refill
+            || (marks != self.acknowledged && self.worth_telling(marks));
         if !news {
             return;
         }
@@ -409,7 +467,16 @@ impl Sink {
             let more = self.order.has_outcomes();
             // Marks count only once every outcome they cover was sent.
             let (applied, durable) = if more { self.acknowledged } else { marks };
-            out.push(Action::SendData(0, ToSource::Acknowledgement { epoch, outcomes, applied, durable, credit }));
+            out.push(Action::SendData(
+                0,
+                ToSource::Acknowledgement {
+                    epoch,
+                    outcomes,
+                    applied,
+                    durable,
+                    credit,
+                },
+            ));
             if !more {
                 break;
             }
@@ -426,7 +493,10 @@ impl Sink {
     // ---- durability --------------------------------------------------------------------------------
 
     fn sync_wanted(&self) -> bool {
-        let flowing = matches!(self.phase, Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating);
+        let flowing = matches!(
+            self.phase,
+            Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating
+        );
         flowing && self.syncing.is_none() && self.order.applied() > self.synced_to
     }
 
@@ -444,23 +514,33 @@ impl Sink {
             standing.durable = applied.max(standing.durable);
             (standing.known_from, standing.exceptions) = self.order.exceptions(standing.durable);
         }
-        out.push(Action::Sync { standing: standing.clone(), tidy: self.order.is_idle() });
+        out.push(Action::Sync {
+            standing: standing.clone(),
+            tidy: self.order.is_idle(),
+        });
         self.syncing = Some((applied, standing));
     }
 
     fn synced(&mut self, now: Now, ok: bool, took_ms: u64, out: &mut Vec<Action>) {
-        let Some((applied, standing)) = self.syncing.take() else { return };
+        let Some((applied, standing)) = self.syncing.take() else {
+            return;
+        };
         self.sync_after_ms = now.ms + self.settings.sync_interval_ms.max(2 * took_ms);
         if !ok {
             // What was applied may be lost: another session sends it again, with content (rule 24).
             self.sync_failed = true;
             self.continuous = false;
-            out.push(Action::Log { urgent: true, text: "the target could not be synced".to_owned() });
+            out.push(Action::Log {
+                urgent: true,
+                text: "the target could not be synced".to_owned(),
+            });
             return self.reset("a failed sync", out);
         }
         self.standing = standing;
         self.synced_to = applied;
-        if matches!(self.phase, Phase::Connecting | Phase::Registering { .. }) && self.order.is_idle() {
+        if matches!(self.phase, Phase::Connecting | Phase::Registering { .. })
+            && self.order.is_idle()
+        {
             self.clean = true;
             self.sync_failed = false;
         }
@@ -472,7 +552,10 @@ impl Sink {
         self.stop = true;
         match (self.phase, self.epoch) {
             (Phase::Transfer, Some(epoch)) => {
-                self.phase = Phase::Leaving { deadline_ms: now.ms + LEAVE_MS, agreed: false };
+                self.phase = Phase::Leaving {
+                    deadline_ms: now.ms + LEAVE_MS,
+                    agreed: false,
+                };
                 out.push(Action::SendCommand(Command::Unregister { epoch }));
             }
             (Phase::Leaving { .. } | Phase::Terminating, _) => {}
@@ -482,26 +565,37 @@ impl Sink {
 
     /// An end in agreement: everything applied, durable, told.
     fn end(&mut self, now: Now, out: &mut Vec<Action>) {
-        let finished = self.order.is_idle() && self.syncing.is_none() && self.order.applied() <= self.synced_to;
+        let finished = self.order.is_idle()
+            && self.syncing.is_none()
+            && self.order.applied() <= self.synced_to;
         let told = self.acknowledged == (self.order.applied(), self.standing.durable);
         match self.phase {
             Phase::Terminating if finished && told => {
                 let epoch = self.epoch.unwrap_or_default();
-                out.push(Action::SendCommand(Command::ServiceTerminationAcknowledgement { epoch }));
+                out.push(Action::SendCommand(
+                    Command::ServiceTerminationAcknowledgement { epoch },
+                ));
                 out.push(Action::Exit { refused: None });
             }
-            Phase::Leaving { agreed, deadline_ms } if (agreed && finished && told) || now.ms >= deadline_ms => {
+            Phase::Leaving {
+                agreed,
+                deadline_ms,
+            } if (agreed && finished && told) || now.ms >= deadline_ms => {
                 out.push(Action::Exit { refused: None });
             }
             // Cut off while ending, or never registered: what was applied is synced before the end.
-            Phase::Connecting if self.stop && self.clean => out.push(Action::Exit { refused: None }),
+            Phase::Connecting if self.stop && self.clean => {
+                out.push(Action::Exit { refused: None })
+            }
             _ => {}
         }
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
         let late = match self.phase {
-            Phase::Registering { deadline_ms } | Phase::Confirming { deadline_ms } => deadline_ms <= now.ms,
+            Phase::Registering { deadline_ms } | Phase::Confirming { deadline_ms } => {
+                deadline_ms <= now.ms
+            }
             _ => false,
         };
         let heartbeat = self.settings.heartbeat;

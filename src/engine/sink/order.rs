@@ -66,7 +66,16 @@ impl Order {
             self.ready.push_back(number);
         }
         let cost = change.cost();
-        self.work.insert(number, Work { footprint, change: Some(change), cost, waits_for, waiters: Vec::new() });
+        self.work.insert(
+            number,
+            Work {
+                footprint,
+                change: Some(change),
+                cost,
+                waits_for,
+                waiters: Vec::new(),
+            },
+        );
     }
 
     /// Hands out what may start now.
@@ -75,7 +84,11 @@ impl Order {
         while self.running < running_max
             && let Some(number) = self.ready.pop_front()
         {
-            if let Some(change) = self.work.get_mut(&number).and_then(|work| work.change.take()) {
+            if let Some(change) = self
+                .work
+                .get_mut(&number)
+                .and_then(|work| work.change.take())
+            {
                 self.running += 1;
                 started.push((number, change));
             }
@@ -85,7 +98,9 @@ impl Order {
 
     /// A change has ended.
     pub(super) fn done(&mut self, number: u64, outcome: Outcome) {
-        let Some(work) = self.work.remove(&number) else { return };
+        let Some(work) = self.work.remove(&number) else {
+            return;
+        };
         self.running -= 1;
         self.freed.bytes += work.cost;
         self.freed.messages += 1;
@@ -102,7 +117,9 @@ impl Order {
         }
         if outcome.answer.is_none() {
             if self.exceptions.len() >= EXCEPTIONS_MAX {
-                self.exceptions_from = self.exceptions_from.max(self.exceptions.pop_front().unwrap_or_default());
+                self.exceptions_from = self
+                    .exceptions_from
+                    .max(self.exceptions.pop_front().unwrap_or_default());
             }
             self.exceptions.push_back(number);
         }
@@ -111,7 +128,9 @@ impl Order {
 
     /// Everything up to this number has its outcome.
     pub(super) fn applied(&self) -> u64 {
-        self.work.first_key_value().map_or(self.arrived, |(number, _)| self.arrived.min(number - 1))
+        self.work
+            .first_key_value()
+            .map_or(self.arrived, |(number, _)| self.arrived.min(number - 1))
     }
 
     /// Nothing is here that could still take effect.

@@ -218,7 +218,13 @@ impl Source {
             flushes: Vec::new(),
         };
         let stamp = source.stamp(now);
-        source.arming.owe(RelPath::root(), Rescan { fresh: true, ..Rescan::compare(stamp) });
+        source.arming.owe(
+            RelPath::root(),
+            Rescan {
+                fresh: true,
+                ..Rescan::compare(stamp)
+            },
+        );
         source.arm(out);
         source
     }
@@ -259,16 +265,31 @@ impl Source {
     /// When [`Event::Tick`] is needed at the latest.
     #[must_use]
     pub fn deadline(&self) -> u64 {
-        let replicas = self.replicas.values().filter_map(|(_, replica)| replica.deadline());
+        let replicas = self
+            .replicas
+            .values()
+            .filter_map(|(_, replica)| replica.deadline());
         let flushes = self.flushes.iter().map(|flush| flush.deadline_ms);
-        let own = [self.bindings.deadline(), self.sessions.deadline(self.settings.heartbeat), Some(self.rewalk_ms)];
+        let own = [
+            self.bindings.deadline(),
+            self.sessions.deadline(self.settings.heartbeat),
+            Some(self.rewalk_ms),
+        ];
         let ending = (self.phase == Phase::Termination).then_some(self.terminate_by_ms);
-        replicas.chain(flushes).chain(own.into_iter().flatten()).chain(ending).min().unwrap_or(u64::MAX)
+        replicas
+            .chain(flushes)
+            .chain(own.into_iter().flatten())
+            .chain(ending)
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     fn stamp(&mut self, now: Now) -> Stamp {
         self.pos += 1;
-        Stamp { pos: self.pos, since_ms: now.ms }
+        Stamp {
+            pos: self.pos,
+            since_ms: now.ms,
+        }
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -306,9 +327,23 @@ impl Source {
                     out.push(Action::Unbind { wd });
                 }
             }
-            PathEvent::DirAppeared(path) | PathEvent::Renamed { to: path, is_dir: true, .. } => {
-                let stamp = Stamp { pos: self.pos, since_ms: now.ms };
-                self.arming.owe(path.clone(), Rescan { fresh: true, ..Rescan::compare(stamp) });
+            PathEvent::DirAppeared(path)
+            | PathEvent::Renamed {
+                to: path,
+                is_dir: true,
+                ..
+            } => {
+                let stamp = Stamp {
+                    pos: self.pos,
+                    since_ms: now.ms,
+                };
+                self.arming.owe(
+                    path.clone(),
+                    Rescan {
+                        fresh: true,
+                        ..Rescan::compare(stamp)
+                    },
+                );
             }
             PathEvent::Suspect(_) | PathEvent::Touched { .. } | PathEvent::Renamed { .. } => {}
         }
@@ -325,9 +360,21 @@ impl Source {
         let suspicion = Some(suspicion).filter(|_| self.settings.limits.keeps(Rule::Suspicion));
         let stamp = self.stamp(now);
         for (_, replica) in self.replicas.values_mut() {
-            replica.owe(RelPath::root(), Rescan { suspicion, ..Rescan::compare(stamp) });
+            replica.owe(
+                RelPath::root(),
+                Rescan {
+                    suspicion,
+                    ..Rescan::compare(stamp)
+                },
+            );
         }
-        self.arming.owe(RelPath::root(), Rescan { fresh: true, ..Rescan::compare(stamp) });
+        self.arming.owe(
+            RelPath::root(),
+            Rescan {
+                fresh: true,
+                ..Rescan::compare(stamp)
+            },
+        );
     }
 
     fn filled(&mut self, now: Now, bytes: u64, fill: f64, out: &mut Vec<Action>) {
@@ -336,7 +383,10 @@ impl Source {
             self.queue_empty = now.wall;
         }
         if fill >= self.settings.critical && self.settings.terminate_on_critical {
-            let text = format!("the kernel's event queue is {:.0} % full: terminating as configured", fill * 100.0);
+            let text = format!(
+                "the kernel's event queue is {:.0} % full: terminating as configured",
+                fill * 100.0
+            );
             out.push(Action::Log { urgent: true, text });
             self.stop(now, None, out);
         }
@@ -354,7 +404,9 @@ impl Source {
 
     fn halt(&mut self, why: String, out: &mut Vec<Action>) {
         if self.halted.is_none() {
-            let text = format!("{why}: nothing is sent or removed any more; restore the root and restart the source");
+            let text = format!(
+                "{why}: nothing is sent or removed any more; restore the root and restart the source"
+            );
             out.push(Action::Log { urgent: true, text });
             self.halted = Some(why);
         }
@@ -425,10 +477,16 @@ impl Source {
             .map(|(&id, _)| id)
             .collect();
         for id in listable {
-            let visit = self.arming.visits.get_mut(&id).expect("the visit was just listed");
+            let visit = self
+                .arming
+                .visits
+                .get_mut(&id)
+                .expect("the visit was just listed");
             visit.step = Step::Listing { full: false };
             if !std::mem::replace(&mut visit.bound, true) {
-                out.push(Action::Bind { path: visit.dir.clone() });
+                out.push(Action::Bind {
+                    path: visit.dir.clone(),
+                });
             }
             let order = Order::List {
                 dir: visit.dir.clone(),
@@ -445,15 +503,22 @@ impl Source {
     }
 
     fn armed(&mut self, ticket: Ticket, finding: Finding) {
-        let Some(id) = self.arming_tickets.remove(&ticket) else { return };
-        let Some(visit) = self.arming.visits.get_mut(&id) else { return };
+        let Some(id) = self.arming_tickets.remove(&ticket) else {
+            return;
+        };
+        let Some(visit) = self.arming.visits.get_mut(&id) else {
+            return;
+        };
         let Finding::Listed(listed) = finding else {
             // Gone or unreadable: the walks of the sinks say so.
             self.arming.drop_visit(id);
             return;
         };
         visit.next_after = listed.upto;
-        let dirs = listed.entries.into_iter().filter(|entry| entry.kind == Kind::Dir);
+        let dirs = listed
+            .entries
+            .into_iter()
+            .filter(|entry| entry.kind == Kind::Dir);
         visit.subdirs = dirs.map(|entry| (entry.name, true)).collect();
         visit.step = Step::Look;
         self.arming.finish_if_done(id);

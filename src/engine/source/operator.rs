@@ -7,8 +7,8 @@ use crate::engine::session::State;
 use crate::engine::walk::Rescan;
 use crate::engine::{Now, Stamp, Ticket};
 use crate::report::{
-    EventQueue, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus, SinkTransfer, Status,
-    TransferReport,
+    EventQueue, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus, SinkTransfer,
+    Status, TransferReport,
 };
 use crate::tree::{RelPath, Time};
 use crate::wire::message::{
@@ -31,7 +31,14 @@ pub(super) struct Flush {
 }
 
 impl Source {
-    pub(super) fn request(&mut self, now: Now, peer: Peer, id: u64, request: Request, out: &mut Vec<Action>) {
+    pub(super) fn request(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        id: u64,
+        request: Request,
+        out: &mut Vec<Action>,
+    ) {
         let reply = match request {
             Request::Status => Reply::Status(Box::new(self.status(now))),
             Request::ReportQueue => Reply::Queue(Box::new(self.queue_report(now))),
@@ -61,16 +68,23 @@ impl Source {
             }
             Request::Stop => return self.stop(now, Some((peer, id)), out),
         };
-        out.push(Action::SendCommand { peer, message: Command::Reply { id, reply } });
+        out.push(Action::SendCommand {
+            peer,
+            message: Command::Reply { id, reply },
+        });
     }
 
     fn resume(&mut self, now: Now, out: &mut Vec<Action>) -> Reply {
         self.paused = false;
         for (&peer, session) in &self.sessions.by_command {
-            let Some((_, replica)) = self.replicas.get_mut(&session.key) else { continue };
+            let Some((_, replica)) = self.replicas.get_mut(&session.key) else {
+                continue;
+            };
             if session.in_transfer() && replica.ledger.halted() > 0 {
                 replica.ledger.release(now);
-                let message = Command::ReleaseBrake { epoch: session.epoch };
+                let message = Command::ReleaseBrake {
+                    epoch: session.epoch,
+                };
                 out.push(Action::SendCommand { peer, message });
             }
         }
@@ -88,20 +102,38 @@ impl Source {
     fn flush(&mut self, now: Now, peer: Peer, id: u64, timeout_ms: u64, out: &mut Vec<Action>) {
         if self.flushes.len() >= FLUSHES_MAX {
             let message = format!("{FLUSHES_MAX} flushes wait already");
-            let reply = Reply::Refused(ErrorAnswer { code: ErrorCode::Busy, message });
-            return out.push(Action::SendCommand { peer, message: Command::Reply { id, reply } });
+            let reply = Reply::Refused(ErrorAnswer {
+                code: ErrorCode::Busy,
+                message,
+            });
+            return out.push(Action::SendCommand {
+                peer,
+                message: Command::Reply { id, reply },
+            });
         }
         self.next_ticket += 1;
         let ticket = Ticket(super::ARMING << 40 | self.next_ticket);
         let deadline_ms = now.ms.saturating_add(timeout_ms);
-        self.flushes.push(Flush { peer, id, deadline_ms, barrier: Some(ticket), pos: 0 });
+        self.flushes.push(Flush {
+            peer,
+            id,
+            deadline_ms,
+            barrier: Some(ticket),
+            pos: 0,
+        });
         out.push(Action::Barrier { ticket });
     }
 
     /// Every event before the flush has been read: what it waits for is everything up to now.
     pub(super) fn flush_barrier_passed(&mut self, now: Now, ticket: Ticket, out: &mut Vec<Action>) {
         let mut given_up = Vec::new();
-        self.bindings.expire(Now { ms: u64::MAX, ..now }, &mut given_up);
+        self.bindings.expire(
+            Now {
+                ms: u64::MAX,
+                ..now
+            },
+            &mut given_up,
+        );
         for event in given_up {
             self.path_event(now, &event, out);
         }
@@ -110,7 +142,11 @@ impl Source {
         for (_, replica) in self.replicas.values_mut() {
             replica.hurry(pos);
         }
-        for flush in self.flushes.iter_mut().filter(|flush| flush.barrier == Some(ticket)) {
+        for flush in self
+            .flushes
+            .iter_mut()
+            .filter(|flush| flush.barrier == Some(ticket))
+        {
             flush.barrier = None;
             flush.pos = pos;
         }
@@ -123,11 +159,25 @@ impl Source {
                 self.flushes.push(flush);
                 continue;
             }
-            let problems = self.replicas.values().map(|(_, replica)| replica.ledger.len()).sum();
+            let problems = self
+                .replicas
+                .values()
+                .map(|(_, replica)| replica.ledger.len())
+                .sum();
             let complete = waiting_for.is_none();
-            let result = FlushResult { complete, problems, waiting_for: waiting_for.unwrap_or_default() };
-            let message = Command::Reply { id: flush.id, reply: Reply::Flush(result) };
-            out.push(Action::SendCommand { peer: flush.peer, message });
+            let result = FlushResult {
+                complete,
+                problems,
+                waiting_for: waiting_for.unwrap_or_default(),
+            };
+            let message = Command::Reply {
+                id: flush.id,
+                reply: Reply::Flush(result),
+            };
+            out.push(Action::SendCommand {
+                peer: flush.peer,
+                message,
+            });
         }
     }
 
@@ -141,7 +191,10 @@ impl Source {
         if self.replicas.is_empty() {
             return Some("a sink: none is registered".to_owned());
         }
-        let late = self.replicas.values().find(|(_, replica)| !replica.flushed(flush.pos));
+        let late = self
+            .replicas
+            .values()
+            .find(|(_, replica)| !replica.flushed(flush.pos));
         late.map(|(sink, replica)| match &replica.link {
             None => format!("sink {sink}, which is away"),
             Some(_) => format!("sink {sink}, with {} entries pending", replica.pending()),
@@ -152,7 +205,9 @@ impl Source {
     /// directories that have no watch the source cannot know.
     #[must_use]
     pub fn converged(&self) -> bool {
-        !self.replicas.is_empty() && self.sees_all() && self.replicas.values().all(|(_, r)| r.converged())
+        !self.replicas.is_empty()
+            && self.sees_all()
+            && self.replicas.values().all(|(_, r)| r.converged())
     }
 
     fn sees_all(&self) -> bool {
@@ -192,7 +247,11 @@ impl Source {
     }
 
     fn phase_of(&self, key: u64) -> Phase {
-        let session = self.sessions.by_command.values().find(|session| session.key == key);
+        let session = self
+            .sessions
+            .by_command
+            .values()
+            .find(|session| session.key == key);
         match session.map(|session| &session.state) {
             Some(State::Transfer) => Phase::Transfer,
             Some(State::Unregistering | State::Terminating) => Phase::Termination,
@@ -203,18 +262,21 @@ impl Source {
     /// Where everything stands.
     #[must_use]
     pub fn status(&self, now: Now) -> Status {
-        let sinks = self.replicas.iter().map(|(&key, (sink, replica))| SinkStatus {
-            sink: sink.clone(),
-            phase: self.phase_of(key),
-            converged: replica.converged() && self.sees_all(),
-            lag_ms: age(now, replica.oldest()),
-            pending_entries: replica.pending(),
-            problems: replica.ledger.len(),
-            halted: replica.ledger.halted(),
-            rate: replica.applied_meter.rate(now.ms, 10),
-            eta_ms: replica.eta_ms(now),
-            full: replica.is_full(now),
-        });
+        let sinks = self
+            .replicas
+            .iter()
+            .map(|(&key, (sink, replica))| SinkStatus {
+                sink: sink.clone(),
+                phase: self.phase_of(key),
+                converged: replica.converged() && self.sees_all(),
+                lag_ms: age(now, replica.oldest()),
+                pending_entries: replica.pending(),
+                problems: replica.ledger.len(),
+                halted: replica.ledger.halted(),
+                rate: replica.applied_meter.rate(now.ms, 10),
+                eta_ms: replica.eta_ms(now),
+                full: replica.is_full(now),
+            });
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             root: self.settings.root.clone(),
@@ -234,7 +296,10 @@ impl Source {
             sink: sink.clone(),
             ..replica.queue_report(now)
         });
-        QueueReport { events: self.events(), sinks: sinks.collect() }
+        QueueReport {
+            events: self.events(),
+            sinks: sinks.collect(),
+        }
     }
 
     /// What was sent.
@@ -244,7 +309,9 @@ impl Source {
             sink: sink.clone(),
             ..replica.transfer_report(now)
         });
-        TransferReport { sinks: sinks.collect() }
+        TransferReport {
+            sinks: sinks.collect(),
+        }
     }
 
     /// What cannot be replicated.
@@ -262,8 +329,15 @@ impl Source {
                 tries: problem.tries,
             })
         });
-        let total = self.replicas.values().map(|(_, replica)| replica.ledger.len()).sum();
-        ProblemsReport { problems: all.take(ENTRIES_MAX).collect(), total }
+        let total = self
+            .replicas
+            .values()
+            .map(|(_, replica)| replica.ledger.len())
+            .sum();
+        ProblemsReport {
+            problems: all.take(ENTRIES_MAX).collect(),
+            total,
+        }
     }
 }
 

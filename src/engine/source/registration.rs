@@ -14,33 +14,57 @@ use crate::wire::message::{
 };
 
 impl Source {
-    pub(super) fn command(&mut self, now: Now, peer: Peer, message: Command, out: &mut Vec<Action>) {
+    pub(super) fn command(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        message: Command,
+        out: &mut Vec<Action>,
+    ) {
         if let Some(session) = self.sessions.by_command.get_mut(&peer) {
             session.pulse.heard(now);
         }
         match message {
-            Command::RegistrationRequest(request) => self.registration_request(now, peer, request, out),
+            Command::RegistrationRequest(request) => {
+                self.registration_request(now, peer, request, out)
+            }
             Command::RegistrationSuccess { epoch, credit } => {
                 self.registration_success(now, peer, epoch, credit, out);
             }
             Command::Unregister { epoch } => self.unregister(now, peer, epoch, out),
             Command::ServiceTerminationAcknowledgement { epoch } => {
-                if self.sessions.by_command.get(&peer).is_some_and(|session| session.epoch == epoch) {
+                if self
+                    .sessions
+                    .by_command
+                    .get(&peer)
+                    .is_some_and(|session| session.epoch == epoch)
+                {
                     self.end_session(now, peer, out);
                 }
             }
             Command::Ping { token } => {
-                out.push(Action::SendCommand { peer, message: Command::Pong { token } });
+                out.push(Action::SendCommand {
+                    peer,
+                    message: Command::Pong { token },
+                });
             }
             Command::Pong { .. } => {}
             Command::Request { id, request } => self.request(now, peer, id, request, out),
             Command::Error(error) => {
-                out.push(Action::Log { urgent: false, text: format!("a peer reports: {}", error.message) });
+                out.push(Action::Log {
+                    urgent: false,
+                    text: format!("a peer reports: {}", error.message),
+                });
                 self.end_session(now, peer, out);
             }
             other => {
                 let name = variant_name(&other);
-                refuse(peer, ErrorCode::OutOfPhase, format!("{name} is not for a source"), out);
+                refuse(
+                    peer,
+                    ErrorCode::OutOfPhase,
+                    format!("{name} is not for a source"),
+                    out,
+                );
                 self.end_session(now, peer, out);
             }
         }
@@ -59,38 +83,75 @@ impl Source {
             // A connection that has not announced itself has nothing to say.
             return out.push(Action::DropData { peer });
         };
-        let session = self.sessions.by_command.get_mut(&command).expect("the session was just found");
+        let session = self
+            .sessions
+            .by_command
+            .get_mut(&command)
+            .expect("the session was just found");
         if let Some((_, _, pulse)) = session.data.iter_mut().find(|(data, ..)| *data == peer) {
             pulse.heard(now);
         }
-        let ToSource::Acknowledgement { epoch, outcomes, applied, durable, credit } = message else { return };
-        let counts = matches!(session.state, State::Transfer | State::Unregistering | State::Terminating);
+        let ToSource::Acknowledgement {
+            epoch,
+            outcomes,
+            applied,
+            durable,
+            credit,
+        } = message
+        else {
+            return;
+        };
+        let counts = matches!(
+            session.state,
+            State::Transfer | State::Unregistering | State::Terminating
+        );
         if epoch != session.epoch || !counts {
             return;
         }
         let key = session.key;
-        let sane = self
-            .replicas
-            .get_mut(&key)
-            .is_none_or(|(_, replica)| replica.acknowledged(now, outcomes, applied, durable, credit));
+        let sane = self.replicas.get_mut(&key).is_none_or(|(_, replica)| {
+            replica.acknowledged(now, outcomes, applied, durable, credit)
+        });
         if !sane {
-            refuse(command, ErrorCode::Malformed, "marks or outcomes of numbers never sent".to_owned(), out);
+            refuse(
+                command,
+                ErrorCode::Malformed,
+                "marks or outcomes of numbers never sent".to_owned(),
+                out,
+            );
             self.end_session(now, command, out);
         }
     }
 
     // ---- registration ------------------------------------------------------------------------------
 
-    fn registration_request(&mut self, now: Now, peer: Peer, request: RegistrationRequest, out: &mut Vec<Action>) {
+    fn registration_request(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        request: RegistrationRequest,
+        out: &mut Vec<Action>,
+    ) {
         if self.phase == Phase::Termination {
-            return refuse(peer, ErrorCode::Terminating, "the source is terminating".to_owned(), out);
+            return refuse(
+                peer,
+                ErrorCode::Terminating,
+                "the source is terminating".to_owned(),
+                out,
+            );
         }
         if let Err((code, text)) = self.sessions.check(&request) {
-            out.push(Action::Log { urgent: true, text: format!("a sink was refused: {text}") });
+            out.push(Action::Log {
+                urgent: true,
+                text: format!("a sink was refused: {text}"),
+            });
             return refuse(peer, code, text, out);
         }
         // The same process registers again: what it left behind is over.
-        if let Some(older) = self.sessions.of_instance(&request.sink_id, request.instance) {
+        if let Some(older) = self
+            .sessions
+            .of_instance(&request.sink_id, request.instance)
+        {
             self.end_session(now, older, out);
         }
         let Some(key) = self.replica_for(&request.sink_id) else {
@@ -103,11 +164,15 @@ impl Source {
             instance: request.instance,
             key,
             epoch: epoch_of(self.settings.instance, self.epochs),
-            state: State::Announcing { deadline_ms: now.ms + ANNOUNCE_MS },
+            state: State::Announcing {
+                deadline_ms: now.ms + ANNOUNCE_MS,
+            },
             data: Vec::new(),
             pulse: Pulse::new(now),
             nonces: request.nonces,
-            resume: request.resume.filter(|point| point.source_id == self.settings.source_id),
+            resume: request
+                .resume
+                .filter(|point| point.source_id == self.settings.source_id),
         };
         self.sessions.by_command.insert(peer, session);
         self.gathered(now, out);
@@ -121,7 +186,13 @@ impl Source {
             return None;
         }
         self.next_key += 1;
-        self.replicas.insert(self.next_key, (sink_id.to_owned(), Replica::new(self.next_key, self.settings.limits)));
+        self.replicas.insert(
+            self.next_key,
+            (
+                sink_id.to_owned(),
+                Replica::new(self.next_key, self.settings.limits),
+            ),
+        );
         Some(self.next_key)
     }
 
@@ -140,27 +211,50 @@ impl Source {
     }
 
     fn synchronise(&mut self, now: Now, peer: Peer, out: &mut Vec<Action>) {
-        let Some(session) = self.sessions.by_command.get_mut(&peer) else { return };
+        let Some(session) = self.sessions.by_command.get_mut(&peer) else {
+            return;
+        };
         if let State::Synchronising { next_ms, .. } = &mut session.state {
             *next_ms = now.ms + SYNCHRONISATION_MS;
             for &(peer, nonce, _) in &session.data {
-                out.push(Action::SendData { peer, message: ToSink::Synchronisation { nonce } });
+                out.push(Action::SendData {
+                    peer,
+                    message: ToSink::Synchronisation { nonce },
+                });
             }
         }
     }
 
-    fn registration_success(&mut self, now: Now, peer: Peer, epoch: u64, credit: Credit, out: &mut Vec<Action>) {
+    fn registration_success(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        epoch: u64,
+        credit: Credit,
+        out: &mut Vec<Action>,
+    ) {
         let session = self.sessions.by_command.get_mut(&peer);
         let Some(session) = session.filter(|session| {
             session.epoch == epoch && matches!(session.state, State::Synchronising { .. })
         }) else {
-            return refuse(peer, ErrorCode::OutOfPhase, "no registration waits for success".to_owned(), out);
+            return refuse(
+                peer,
+                ErrorCode::OutOfPhase,
+                "no registration waits for success".to_owned(),
+                out,
+            );
         };
         session.state = State::Transfer;
         let (key, sink_id, resume) = (session.key, session.sink_id.clone(), session.resume.take());
         let peers = session.data.iter().map(|(peer, ..)| *peer).collect();
-        out.push(Action::SendCommand { peer, message: Command::RegistrationSuccessAcknowledgement { epoch } });
-        out.push(Action::Log { urgent: false, text: format!("sink {sink_id} is registered, session {epoch:016x}") });
+        out.push(Action::SendCommand {
+            peer,
+            message: Command::RegistrationSuccessAcknowledgement { epoch },
+        });
+        out.push(Action::Log {
+            urgent: false,
+            text: format!("sink {sink_id} is registered, session {epoch:016x}"),
+        });
         let stamp = self.stamp(now);
         let suspect_since = self.settings.suspect_since.remove(&sink_id);
         if let Some((_, replica)) = self.replicas.get_mut(&key) {
@@ -168,7 +262,13 @@ impl Source {
             if let Some(since) = suspect_since {
                 let suspicion = Some(Suspicion::new(since, now.wall));
                 let suspicion = suspicion.filter(|_| self.settings.limits.keeps(Rule::Suspicion));
-                replica.owe(RelPath::root(), Rescan { suspicion, ..Rescan::compare(stamp) });
+                replica.owe(
+                    RelPath::root(),
+                    Rescan {
+                        suspicion,
+                        ..Rescan::compare(stamp)
+                    },
+                );
             }
         }
     }
@@ -177,7 +277,9 @@ impl Source {
 
     /// Ends a session: its connections are dropped, what was not durable waits for the next one.
     pub(super) fn end_session(&mut self, now: Now, peer: Peer, out: &mut Vec<Action>) {
-        let Some(session) = self.sessions.by_command.remove(&peer) else { return };
+        let Some(session) = self.sessions.by_command.remove(&peer) else {
+            return;
+        };
         out.push(Action::DropCommand { peer });
         for (data, ..) in &session.data {
             out.push(Action::DropData { peer: *data });
@@ -189,23 +291,44 @@ impl Source {
             // It asked to be let go, and nothing is owed to it.
             State::Unregistering => {
                 self.replicas.remove(&session.key);
-                out.push(Action::Log { urgent: false, text: format!("sink {} has left", session.sink_id) });
+                out.push(Action::Log {
+                    urgent: false,
+                    text: format!("sink {} has left", session.sink_id),
+                });
             }
             State::Terminating => {}
             _ => {
-                let text = format!("the session with sink {} is over; its changes are kept", session.sink_id);
-                out.push(Action::Log { urgent: false, text });
+                let text = format!(
+                    "the session with sink {} is over; its changes are kept",
+                    session.sink_id
+                );
+                out.push(Action::Log {
+                    urgent: false,
+                    text,
+                });
             }
         }
     }
 
     fn unregister(&mut self, now: Now, peer: Peer, epoch: u64, out: &mut Vec<Action>) {
-        let Some(session) = self.sessions.by_command.get_mut(&peer).filter(|session| session.epoch == epoch)
+        let Some(session) = self
+            .sessions
+            .by_command
+            .get_mut(&peer)
+            .filter(|session| session.epoch == epoch)
         else {
-            return refuse(peer, ErrorCode::OutOfPhase, "no such session".to_owned(), out);
+            return refuse(
+                peer,
+                ErrorCode::OutOfPhase,
+                "no such session".to_owned(),
+                out,
+            );
         };
         session.state = State::Unregistering;
-        out.push(Action::SendCommand { peer, message: Command::UnregisterAcknowledgement { epoch } });
+        out.push(Action::SendCommand {
+            peer,
+            message: Command::UnregisterAcknowledgement { epoch },
+        });
         let _ = now;
         if let Some((_, replica)) = self.replicas.get_mut(&session.key) {
             replica.quiet = true;
@@ -225,12 +348,24 @@ impl Source {
         }
     }
 
-    pub(super) fn malformed_command(&mut self, now: Now, peer: Peer, why: String, out: &mut Vec<Action>) {
+    pub(super) fn malformed_command(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        why: String,
+        out: &mut Vec<Action>,
+    ) {
         refuse(peer, ErrorCode::Malformed, why, out);
         self.end_session(now, peer, out);
     }
 
-    pub(super) fn malformed_data(&mut self, now: Now, peer: Peer, why: &str, out: &mut Vec<Action>) {
+    pub(super) fn malformed_data(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        why: &str,
+        out: &mut Vec<Action>,
+    ) {
         if let Some(command) = self.sessions.of_data(peer) {
             refuse(command, ErrorCode::Malformed, why.to_owned(), out);
             self.end_session(now, command, out);
@@ -256,7 +391,10 @@ impl Source {
                 _ => false,
             };
             let silent = session.pulse.dead(now, heartbeat)
-                || session.data.iter().any(|(_, _, pulse)| pulse.dead(now, heartbeat));
+                || session
+                    .data
+                    .iter()
+                    .any(|(_, _, pulse)| pulse.dead(now, heartbeat));
             if late || silent {
                 over.push((peer, late));
                 continue;
@@ -265,11 +403,17 @@ impl Source {
                 due.push(peer);
             }
             if session.pulse.ping_due(now, heartbeat) {
-                out.push(Action::SendCommand { peer, message: Command::Ping { token: now.ms } });
+                out.push(Action::SendCommand {
+                    peer,
+                    message: Command::Ping { token: now.ms },
+                });
             }
             for (data, _, pulse) in &mut session.data {
                 if pulse.ping_due(now, heartbeat) {
-                    out.push(Action::SendData { peer: *data, message: ToSink::Ping { token: now.ms } });
+                    out.push(Action::SendData {
+                        peer: *data,
+                        message: ToSink::Ping { token: now.ms },
+                    });
                 }
             }
         }
@@ -278,7 +422,12 @@ impl Source {
         }
         for (peer, late) in over {
             if late {
-                refuse(peer, ErrorCode::Timeout, "the registration took too long".to_owned(), out);
+                refuse(
+                    peer,
+                    ErrorCode::Timeout,
+                    "the registration took too long".to_owned(),
+                    out,
+                );
             }
             self.end_session(now, peer, out);
         }
@@ -292,7 +441,10 @@ impl Source {
         if self.phase != Phase::Termination {
             self.phase = Phase::Termination;
             self.terminate_by_ms = now.ms + TERMINATION_MS;
-            out.push(Action::Log { urgent: false, text: "terminating".to_owned() });
+            out.push(Action::Log {
+                urgent: false,
+                text: "terminating".to_owned(),
+            });
         }
     }
 
@@ -302,21 +454,33 @@ impl Source {
         }
         let late = now.ms >= self.terminate_by_ms;
         for (&peer, session) in &mut self.sessions.by_command {
-            let drained = self.replicas.get(&session.key).is_none_or(|(_, replica)| replica.drained());
+            let drained = self
+                .replicas
+                .get(&session.key)
+                .is_none_or(|(_, replica)| replica.drained());
             if session.state == State::Transfer && (drained || late) {
                 session.state = State::Terminating;
-                let message = Command::ServiceTermination { epoch: session.epoch };
+                let message = Command::ServiceTermination {
+                    epoch: session.epoch,
+                };
                 out.push(Action::SendCommand { peer, message });
             }
         }
-        let waiting = self
-            .sessions
-            .by_command
-            .values()
-            .any(|session| matches!(session.state, State::Transfer | State::Terminating | State::Unregistering));
+        let waiting = self.sessions.by_command.values().any(|session| {
+            matches!(
+                session.state,
+                State::Transfer | State::Terminating | State::Unregistering
+            )
+        });
         if !waiting || now.ms >= self.terminate_by_ms + TERMINATION_MS {
             for (peer, id) in std::mem::take(&mut self.stopping) {
-                out.push(Action::SendCommand { peer, message: Command::Reply { id, reply: Reply::Done } });
+                out.push(Action::SendCommand {
+                    peer,
+                    message: Command::Reply {
+                        id,
+                        reply: Reply::Done,
+                    },
+                });
             }
             out.push(Action::Exit);
         }
@@ -332,10 +496,16 @@ fn epoch_of(instance: u64, count: u64) -> u64 {
 }
 
 pub(super) fn refuse(peer: Peer, code: ErrorCode, message: String, out: &mut Vec<Action>) {
-    out.push(Action::SendCommand { peer, message: Command::Error(ErrorAnswer { code, message }) });
+    out.push(Action::SendCommand {
+        peer,
+        message: Command::Error(ErrorAnswer { code, message }),
+    });
 }
 
 fn variant_name(message: &Command) -> String {
     let text = format!("{message:?}");
-    text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+    text.split([' ', '(', '{'])
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }

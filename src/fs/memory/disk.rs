@@ -84,29 +84,36 @@ impl Disk {
     fn inode(&mut self, kind: Kind) -> Ino {
         let ino = self.next_ino;
         self.next_ino += 1;
-        self.inodes.insert(ino, Inode {
-            kind,
-            mode: 0o700,
-            uid: 0,
-            gid: 0,
-            mtime: self.now,
-            ctime: self.now,
-            rdev: 0,
-            xattrs: Vec::new(),
-            content: Vec::new(),
-            children: BTreeMap::new(),
-            nlink: 0,
-        });
+        self.inodes.insert(
+            ino,
+            Inode {
+                kind,
+                mode: 0o700,
+                uid: 0,
+                gid: 0,
+                mtime: self.now,
+                ctime: self.now,
+                rdev: 0,
+                xattrs: Vec::new(),
+                content: Vec::new(),
+                children: BTreeMap::new(),
+                nlink: 0,
+            },
+        );
         ino
     }
 
     fn get(&self, ino: Ino) -> io::Result<&Inode> {
-        self.inodes.get(&ino).ok_or_else(|| io::Error::from_raw_os_error(libc::ESTALE))
+        self.inodes
+            .get(&ino)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ESTALE))
     }
 
     fn get_mut(&mut self, ino: Ino) -> io::Result<&mut Inode> {
         self.changes += 1;
-        self.inodes.get_mut(&ino).ok_or_else(|| io::Error::from_raw_os_error(libc::ESTALE))
+        self.inodes
+            .get_mut(&ino)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ESTALE))
     }
 
     /// The root directory.
@@ -120,21 +127,32 @@ impl Disk {
     /// The inode of a name.
     pub fn lookup(&self, dir: Ino, name: &Name) -> io::Result<Ino> {
         self.expect_dir(dir)?;
-        self.get(dir)?.children.get(name).copied().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+        self.get(dir)?
+            .children
+            .get(name)
+            .copied()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
     /// The inode of a path.
     pub fn find(&self, path: &RelPath) -> io::Result<Ino> {
         let mut at = self.root;
         for part in path.components() {
-            at = self.lookup(at, &Name::new(part).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?)?;
+            at = self.lookup(
+                at,
+                &Name::new(part).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?,
+            )?;
         }
         Ok(at)
     }
 
     /// ENOTDIR unless it is a directory.
     pub fn expect_dir(&self, ino: Ino) -> io::Result<()> {
-        if self.get(ino)?.kind == Kind::Dir { Ok(()) } else { error(libc::ENOTDIR) }
+        if self.get(ino)?.kind == Kind::Dir {
+            Ok(())
+        } else {
+            error(libc::ENOTDIR)
+        }
     }
 
     /// Stat of an inode.
@@ -158,7 +176,11 @@ impl Disk {
     /// Names and kinds in a directory, sorted.
     pub fn children(&self, dir: Ino) -> io::Result<Vec<(Name, Kind)>> {
         self.expect_dir(dir)?;
-        self.get(dir)?.children.iter().map(|(name, &ino)| Ok((name.clone(), self.get(ino)?.kind))).collect()
+        self.get(dir)?
+            .children
+            .iter()
+            .map(|(name, &ino)| Ok((name.clone(), self.get(ino)?.kind)))
+            .collect()
     }
 
     /// Content of a file or target of a symlink.
@@ -172,7 +194,11 @@ impl Disk {
     }
 
     pub(super) fn check_readable(&self, ino: Ino) -> io::Result<()> {
-        if self.unreadable.contains(&ino) { error(libc::EACCES) } else { Ok(()) }
+        if self.unreadable.contains(&ino) {
+            error(libc::EACCES)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn is_being_written(&self, ino: Ino) -> bool {
@@ -186,7 +212,12 @@ impl Disk {
         let mut next = 0;
         while let Some((path, ino)) = found.get(next).cloned() {
             if let Some(inode) = self.inodes.get(&ino) {
-                found.extend(inode.children.iter().map(|(name, &child)| (path.join(name), child)));
+                found.extend(
+                    inode
+                        .children
+                        .iter()
+                        .map(|(name, &child)| (path.join(name), child)),
+                );
             }
             next += 1;
         }
@@ -248,7 +279,11 @@ impl Disk {
 
     /// Makes a file unreadable, or readable again.
     pub fn set_unreadable(&mut self, ino: Ino, unreadable: bool) {
-        let changed = if unreadable { self.unreadable.insert(ino) } else { self.unreadable.remove(&ino) };
+        let changed = if unreadable {
+            self.unreadable.insert(ino)
+        } else {
+            self.unreadable.remove(&ino)
+        };
         if changed {
             self.tell(ino, What::Attributes);
         }
@@ -310,7 +345,9 @@ impl Disk {
     fn leave(&mut self, dir: Ino, name: &Name) -> io::Result<Ino> {
         let now = self.now;
         let parent = self.get_mut(dir)?;
-        let Some(ino) = parent.children.remove(name) else { return error(libc::ENOENT) };
+        let Some(ino) = parent.children.remove(name) else {
+            return error(libc::ENOENT);
+        };
         (parent.mtime, parent.ctime) = (now, now);
         let inode = self.get_mut(ino)?;
         inode.nlink -= 1;
@@ -320,7 +357,12 @@ impl Disk {
 
     fn dropped(&mut self, ino: Ino) {
         if let Some(wd) = self.watches.remove(&ino) {
-            self.push(RawEvent { wd, what: What::Ignored, is_dir: true, name: None });
+            self.push(RawEvent {
+                wd,
+                what: What::Ignored,
+                is_dir: true,
+                name: None,
+            });
         }
     }
 
@@ -368,7 +410,13 @@ impl Disk {
     }
 
     /// rename(2).
-    pub fn rename(&mut self, from: Ino, from_name: &Name, to: Ino, to_name: &Name) -> io::Result<()> {
+    pub fn rename(
+        &mut self,
+        from: Ino,
+        from_name: &Name,
+        to: Ino,
+        to_name: &Name,
+    ) -> io::Result<()> {
         let ino = self.lookup(from, from_name)?;
         self.expect_dir(to)?;
         let is_dir = self.get(ino)?.kind == Kind::Dir;
@@ -382,7 +430,9 @@ impl Disk {
             match (is_dir, self.get(there)?.kind == Kind::Dir) {
                 (true, false) => return error(libc::ENOTDIR),
                 (false, true) => return error(libc::EISDIR),
-                (true, true) if !self.get(there)?.children.is_empty() => return error(libc::ENOTEMPTY),
+                (true, true) if !self.get(there)?.children.is_empty() => {
+                    return error(libc::ENOTEMPTY);
+                }
                 _ => {}
             }
             self.leave(to, to_name)?;
@@ -397,7 +447,12 @@ impl Disk {
         self.tell_name(from, from_name, is_dir, What::MovedFrom(cookie));
         self.tell_name(to, to_name, is_dir, What::MovedTo(cookie));
         if let Some(&wd) = self.watches.get(&ino) {
-            self.push(RawEvent { wd, what: What::MoveSelf, is_dir, name: None });
+            self.push(RawEvent {
+                wd,
+                what: What::MoveSelf,
+                is_dir,
+                name: None,
+            });
         }
         Ok(())
     }
@@ -431,7 +486,11 @@ impl Disk {
     }
 
     pub(super) fn unwatch(&mut self, wd: Wd) {
-        let ino = self.watches.iter().find(|(_, w)| **w == wd).map(|(&ino, _)| ino);
+        let ino = self
+            .watches
+            .iter()
+            .find(|(_, w)| **w == wd)
+            .map(|(&ino, _)| ino);
         if let Some(ino) = ino {
             self.dropped(ino);
         }
@@ -448,34 +507,59 @@ impl Disk {
             if self.events.back() != Some(&event) {
                 self.events.push_back(event);
             }
-        } else if self.events.back().is_none_or(|last| last.what != What::Overflow) {
-            self.events.push_back(RawEvent { wd: Wd(-1), what: What::Overflow, is_dir: false, name: None });
+        } else if self
+            .events
+            .back()
+            .is_none_or(|last| last.what != What::Overflow)
+        {
+            self.events.push_back(RawEvent {
+                wd: Wd(-1),
+                what: What::Overflow,
+                is_dir: false,
+                name: None,
+            });
         }
     }
 
     fn tell_name(&mut self, dir: Ino, name: &Name, is_dir: bool, what: What) {
         if let Some(&wd) = self.watches.get(&dir) {
-            self.push(RawEvent { wd, what, is_dir, name: Some(name.clone()) });
+            self.push(RawEvent {
+                wd,
+                what,
+                is_dir,
+                name: Some(name.clone()),
+            });
         }
     }
 
     /// Tells the directories that hold a name of the inode; a directory's own watch too.
     fn tell(&mut self, ino: Ino, what: What) {
-        let Some(inode) = self.inodes.get(&ino) else { return };
+        let Some(inode) = self.inodes.get(&ino) else {
+            return;
+        };
         let is_dir = inode.kind == Kind::Dir;
         let names: Vec<(Ino, Name)> = self
             .watches
             .keys()
             .filter_map(|dir| self.inodes.get(dir).map(|inode| (*dir, inode)))
             .flat_map(|(dir, parent)| {
-                parent.children.iter().filter(|(_, child)| **child == ino).map(move |(name, _)| (dir, name.clone()))
+                parent
+                    .children
+                    .iter()
+                    .filter(|(_, child)| **child == ino)
+                    .map(move |(name, _)| (dir, name.clone()))
             })
             .collect();
         for (dir, name) in names.into_iter().take(1) {
             self.tell_name(dir, &name, is_dir, what);
         }
         if let (true, Some(&wd)) = (is_dir, self.watches.get(&ino)) {
-            self.push(RawEvent { wd, what, is_dir, name: None });
+            self.push(RawEvent {
+                wd,
+                what,
+                is_dir,
+                name: None,
+            });
         }
     }
 
@@ -506,14 +590,18 @@ impl Disk {
     /// names, sizes and times are there. `keep` decides about the names, then about each file.
     pub fn power_cut(&mut self, mut keep: impl FnMut() -> bool) {
         let mut after = self.clone();
-        if !keep() && let Some(durable) = self.durable.take() {
+        if !keep()
+            && let Some(durable) = self.durable.take()
+        {
             after = *durable;
             after.now = self.now;
             after.next_ino = self.next_ino;
             after.changes = self.changes + 1;
         } else {
             for ino in std::mem::take(&mut after.dirty) {
-                if !keep() && let Some(inode) = after.inodes.get_mut(&ino) {
+                if !keep()
+                    && let Some(inode) = after.inodes.get_mut(&ino)
+                {
                     inode.content.fill(0);
                 }
             }
@@ -523,7 +611,8 @@ impl Disk {
         after.events.clear();
         *self = after;
         // Files without a name are gone.
-        self.inodes.retain(|&ino, inode| ino == self.root || inode.nlink > 0);
+        self.inodes
+            .retain(|&ino, inode| ino == self.root || inode.nlink > 0);
         self.sync();
     }
 }

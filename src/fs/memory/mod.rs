@@ -32,7 +32,10 @@ impl std::fmt::Debug for MemoryFs {
 
 impl Default for MemoryFs {
     fn default() -> Self {
-        Self { disk: Arc::new(Mutex::new(Disk::new())), between: Arc::default() }
+        Self {
+            disk: Arc::new(Mutex::new(Disk::new())),
+            between: Arc::default(),
+        }
     }
 }
 
@@ -75,7 +78,9 @@ impl Fs for MemoryFs {
     type File = MemoryFile;
 
     fn root(&self) -> io::Result<MemoryDir> {
-        Ok(MemoryDir { ino: self.step().root() })
+        Ok(MemoryDir {
+            ino: self.step().root(),
+        })
     }
 
     fn open_dir(&self, dir: &MemoryDir, name: &Name) -> io::Result<MemoryDir> {
@@ -141,7 +146,9 @@ impl Fs for MemoryFs {
     fn read_at(&self, file: &MemoryFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let disk = self.step();
         let content = disk.content(file.ino)?;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(content.len());
         let count = buffer.len().min(content.len() - start);
         buffer[..count].copy_from_slice(&content[start..start + count]);
         Ok(count)
@@ -153,20 +160,35 @@ impl Fs for MemoryFs {
 
     fn stage(&self) -> io::Result<MemoryFile> {
         let mut disk = self.step();
-        Ok(MemoryFile { ino: disk.make_unnamed()? })
+        Ok(MemoryFile {
+            ino: disk.make_unnamed()?,
+        })
     }
 
     fn write_at(&self, file: &MemoryFile, offset: u64, data: &[u8]) -> io::Result<()> {
-        let offset = usize::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+        let offset =
+            usize::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
         self.step().write_at(file.ino, offset, data)
     }
 
-    fn publish(&self, stage: MemoryFile, dir: &MemoryDir, name: &Name, meta: &Metadata) -> io::Result<()> {
+    fn publish(
+        &self,
+        stage: MemoryFile,
+        dir: &MemoryDir,
+        name: &Name,
+        meta: &Metadata,
+    ) -> io::Result<()> {
         self.step().set_meta(stage.ino, meta)?;
         self.step().link_over(stage.ino, dir.ino, name)
     }
 
-    fn publish_special(&self, dir: &MemoryDir, name: &Name, meta: &Metadata, target: &[u8]) -> io::Result<()> {
+    fn publish_special(
+        &self,
+        dir: &MemoryDir,
+        name: &Name,
+        meta: &Metadata,
+        target: &[u8],
+    ) -> io::Result<()> {
         let ino = self.step().make_special(meta, target)?;
         self.step().link_over(ino, dir.ino, name)
     }
@@ -201,7 +223,13 @@ impl Fs for MemoryFs {
         self.step().remove_tree(dir.ino, name)
     }
 
-    fn rename(&self, from: &MemoryDir, from_name: &Name, to: &MemoryDir, to_name: &Name) -> io::Result<()> {
+    fn rename(
+        &self,
+        from: &MemoryDir,
+        from_name: &Name,
+        to: &MemoryDir,
+        to_name: &Name,
+    ) -> io::Result<()> {
         self.step().rename(from.ino, from_name, to.ino, to_name)
     }
 
