@@ -207,9 +207,7 @@ pub fn random() -> Result<u64, Error> {
     let filled = getrandom(&mut bytes[..], GetRandomFlags::empty());
     match filled {
         Ok(8) => Ok(u64::from_ne_bytes(bytes)),
-        _ => Err(Error::Unexpected(
-            "the kernel has no random numbers".into(),
-        )),
+        _ => Err(Error::Unexpected("the kernel has no random numbers".into())),
     }
 }
 

@@ -109,12 +109,22 @@ pub trait Fs: Send + Sync + 'static {
     fn write_at(&self, file: &Self::File, offset: u64, data: &[u8]) -> io::Result<()>;
     /// Gives a stage its metadata (owner, then mode, then extended attributes, then times) and puts it
     /// atomically in the place of whatever `name` is, unless that is a directory (EISDIR).
-    fn publish(&self, stage: Self::File, dir: &Self::Dir, name: &Name, meta: &Metadata)
-    -> io::Result<()>;
+    fn publish(
+        &self,
+        stage: Self::File,
+        dir: &Self::Dir,
+        name: &Name,
+        meta: &Metadata,
+    ) -> io::Result<()>;
     /// Puts a symlink, device, pipe or socket with its metadata atomically in the place of whatever
     /// `name` is, unless that is a directory (EISDIR).
-    fn publish_special(&self, dir: &Self::Dir, name: &Name, meta: &Metadata, target: &[u8])
-    -> io::Result<()>;
+    fn publish_special(
+        &self,
+        dir: &Self::Dir,
+        name: &Name,
+        meta: &Metadata,
+        target: &[u8],
+    ) -> io::Result<()>;
     /// Makes a directory with its metadata (EEXIST if the name is taken).
     fn make_dir(&self, dir: &Self::Dir, name: &Name, meta: &Metadata) -> io::Result<()>;
     /// Sets the metadata of an open directory.
@@ -127,8 +137,13 @@ pub trait Fs: Send + Sync + 'static {
     /// Takes a directory with all below out of the tree at once (into the stage), then frees it.
     fn remove_tree(&self, dir: &Self::Dir, name: &Name) -> io::Result<()>;
     /// rename(2): atomically gives an entry another name, replacing a file or an empty directory.
-    fn rename(&self, from: &Self::Dir, from_name: &Name, to: &Self::Dir, to_name: &Name)
-    -> io::Result<()>;
+    fn rename(
+        &self,
+        from: &Self::Dir,
+        from_name: &Name,
+        to: &Self::Dir,
+        to_name: &Name,
+    ) -> io::Result<()>;
 
     /// Makes everything done so far durable, on every file system touched.
     fn sync(&self) -> io::Result<()>;

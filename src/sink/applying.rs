@@ -30,7 +30,10 @@ impl Appliers {
                 .name(format!("applier-{number}"))
                 .spawn(move || {
                     for (number, change) in to_do {
-                        if results.blocking_send((number, applier.apply(change))).is_err() {
+                        if results
+                            .blocking_send((number, applier.apply(change)))
+                            .is_err()
+                        {
                             return;
                         }
                     }

@@ -29,9 +29,7 @@ use crate::fs::real::{RealFs, SinkOptions as FsOptions};
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SinkState, StateDir, random, random_id};
 use crate::wire::message::{Credit, ErrorAnswer, Outcome};
-use crate::wire::{
-    decode_command, decode_to_sink, encode_command, encode_to_source,
-};
+use crate::wire::{decode_command, decode_to_sink, encode_command, encode_to_source};
 
 /// What a sink endpoint is told.
 pub struct Options {
@@ -94,9 +92,10 @@ impl Target {
             Some(_) if !adopt => {
                 return Err(Error::Root {
                     path,
-                    reason: "it is another directory than before; is everything mounted? --adopt takes \
+                    reason:
+                        "it is another directory than before; is everything mounted? --adopt takes \
                              it over: what the source does not have is then removed from it"
-                        .to_owned(),
+                            .to_owned(),
                 });
             }
             Some(_) => SinkState::known(root)?,
@@ -262,7 +261,10 @@ impl Daemon {
     }
 
     /// Turns until the engine has ended. Returns why it was refused, if it was.
-    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<ErrorAnswer>, Error> {
+    async fn serve(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Option<ErrorAnswer>, Error> {
         loop {
             let now = self.clock.now();
             if now.ms >= self.engine.deadline() {
@@ -354,7 +356,9 @@ impl Daemon {
                 Ok(message) => Event::Data(number, message),
                 Err(error) => Event::Malformed(error.to_string()),
             },
-            (Incoming::Oversized(_), _) => Event::Malformed("a message beyond the limits".to_owned()),
+            (Incoming::Oversized(_), _) => {
+                Event::Malformed("a message beyond the limits".to_owned())
+            }
             (Incoming::Gone(_) | Incoming::Closed, _) => {
                 self.links = None;
                 Event::Lost("the connection to the source is lost".to_owned())

@@ -28,13 +28,11 @@ use crate::engine::work::Finding;
 use crate::engine::{Now, Ticket};
 use crate::error::Error;
 use crate::fs::Fs;
-use crate::fs::real::{RealFs, Reading, RootIdentity, ignore_lease_signal};
+use crate::fs::real::{Reading, RealFs, RootIdentity, ignore_lease_signal};
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SourceState, StateDir, random, random_id};
 use crate::tree::{Escaped, RelPath};
-use crate::wire::{
-    decode_command, decode_to_source, encode_command, encode_to_sink,
-};
+use crate::wire::{decode_command, decode_to_source, encode_command, encode_to_sink};
 
 /// Where a source listens, with the ports that it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,10 +120,16 @@ fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
     };
     let (fs, notes) = RealFs::source(&path).map_err(unusable)?;
     if let Reading::Root(_) = notes.reading {
-        tracing::warn!("the root is read through its own mount: {}", notes.access_times);
+        tracing::warn!(
+            "the root is read through its own mount: {}",
+            notes.access_times
+        );
     }
     for mount in &notes.mounts_below {
-        tracing::warn!("'{}' is another file system and is not entered", Escaped::path(mount));
+        tracing::warn!(
+            "'{}' is another file system and is not entered",
+            Escaped::path(mount)
+        );
     }
     let dir = StateDir::open(&base, Role::Source, &path, fs.identity())?;
     let state = remembered(&dir, &path, fs.identity())?;
@@ -463,7 +467,10 @@ impl Daemon {
     }
 
     fn tell_limit(&self, path: &RelPath, error: &std::io::Error) {
-        let limits = self.is_inotify.then(InotifyLimits::read).and_then(Result::ok);
+        let limits = self
+            .is_inotify
+            .then(InotifyLimits::read)
+            .and_then(Result::ok);
         let path = self.root.join(std::path::Path::new(
             <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path.as_bytes()),
         ));
@@ -536,7 +543,9 @@ fn sleep_on(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
 const TOO_LARGE: &str = "a message beyond the limits";
 
 fn lost(channel: &str) -> Error {
-    Error::Unexpected(format!("the {channel} channel cannot be listened on any more"))
+    Error::Unexpected(format!(
+        "the {channel} channel cannot be listened on any more"
+    ))
 }
 
 /// What a channel has received already.

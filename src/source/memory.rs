@@ -69,7 +69,11 @@ impl Memory {
             }
         }
         while self.state.durable_until.len() > SINKS_MAX {
-            let oldest = self.state.durable_until.iter().min_by_key(|(_, until)| **until);
+            let oldest = self
+                .state
+                .durable_until
+                .iter()
+                .min_by_key(|(_, until)| **until);
             let Some(sink) = oldest.map(|(sink, _)| sink.clone()) else {
                 break;
             };
@@ -162,9 +166,6 @@ mod tests {
                 nanos: 700_000_000
             }
         );
-        assert_eq!(
-            before(time, 200),
-            Time { secs: 10, nanos: 0 }
-        );
+        assert_eq!(before(time, 200), Time { secs: 10, nanos: 0 });
     }
 }

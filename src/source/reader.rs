@@ -116,6 +116,12 @@ impl<F: Fs> Reader<F> {
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Result<Finding, Finding> {
         let dir = way(fs, dir_path)?;
+        let place = Place {
+            fs,
+            now,
+            dir: &dir,
+            content,
+        };
         let mut seen = Vec::with_capacity(names.len());
         let (mut bytes, mut header) = (0, 0);
         for name in names {
@@ -123,7 +129,7 @@ impl<F: Fs> Reader<F> {
             let next = if full {
                 Seen::Unread
             } else {
-                self.look_at(fs, now, &dir, name, content, bytes, next_stream)
+                self.look_at(&place, name, bytes, next_stream)
             };
             if let Seen::Is { state, .. } = &next {
                 header += (ENTRY_COST + name.name.as_bytes().len()) as u64;
@@ -162,14 +168,14 @@ impl<F: Fs> Reader<F> {
 
     fn look_at(
         &mut self,
-        fs: &F,
-        now: Time,
-        dir: &F::Dir,
+        place: &Place<'_, F>,
         name: &LookName,
-        content: bool,
         used: u64,
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Seen {
+        let Place {
+            fs, dir, content, ..
+        } = *place;
         let stat = match fs.stat(dir, &name.name) {
             Ok(stat) => stat,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
@@ -189,7 +195,7 @@ impl<F: Fs> Reader<F> {
             {
                 Ok(Seen::Unread)
             }
-            Kind::File => self.file(fs, now, dir, name, next_stream),
+            Kind::File => self.file(place, name, next_stream),
             _ => special(fs, dir, &name.name, &stat),
         };
         looked.unwrap_or_else(|(operation, error)| match error.raw_os_error() {
@@ -211,12 +217,11 @@ impl<F: Fs> Reader<F> {
 
     fn file(
         &mut self,
-        fs: &F,
-        now: Time,
-        dir: &F::Dir,
+        place: &Place<'_, F>,
         name: &LookName,
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Result<Seen, Step> {
+        let Place { fs, now, dir, .. } = *place;
         let file = fs.open(dir, &name.name).map_err(|e| ("open", e))?;
         let mut written = self
             .young_and_written(fs, now, &file)
@@ -268,6 +273,14 @@ impl<F: Fs> Reader<F> {
         let young = stat.ctime >= now.minus_secs(YOUNG_SECS);
         Ok(young && fs.unwritten(file) == Some(false))
     }
+}
+
+/// Where and how a look is made.
+struct Place<'a, F: Fs> {
+    fs: &'a F,
+    now: Time,
+    dir: &'a F::Dir,
+    content: bool,
 }
 
 /// An operation that failed.
@@ -405,13 +418,16 @@ fn check_rename<F: Fs>(fs: &F, from: &RelPath, to: &RelPath) -> Result<Finding, 
     })
 }
 
+/// A name and, where the file system tells it, its kind.
+type Listing = (Name, Option<Kind>);
+
 /// Keeps the smallest names after `after`, at most one more than `max`.
 fn smallest_names<F: Fs>(
     fs: &F,
     dir: &F::Dir,
     after: Option<&Name>,
     max: usize,
-) -> io::Result<(Vec<(Vec<u8>, Option<Kind>)>, bool)> {
+) -> io::Result<(Vec<Listing>, bool)> {
     let mut heap: std::collections::BinaryHeap<(Vec<u8>, Option<u8>)> =
         std::collections::BinaryHeap::new();
     fs.list(dir, &mut |name, kind| {
@@ -433,10 +449,11 @@ fn smallest_names<F: Fs>(
     let mut names = heap.into_sorted_vec();
     let more = names.len() > max;
     names.truncate(max);
-    let kinds = names
-        .into_iter()
-        .map(|(name, kind)| (name, kind.and_then(|kind| Kind::try_from(kind).ok())));
-    Ok((kinds.collect(), more))
+    let named = names.into_iter().filter_map(|(name, kind)| {
+        let kind = kind.and_then(|kind| Kind::try_from(kind).ok());
+        Some((Name::new(&name).ok()?, kind))
+    });
+    Ok((named.collect(), more))
 }
 
 /// One page of a directory; shared with the sink, which compares it with its own.
@@ -451,13 +468,12 @@ pub fn list<F: Fs>(
     let dir = way(fs, path)?;
     let (names, more) =
         smallest_names(fs, &dir, after, names_max).map_err(problem(path, "list"))?;
-    let last = names.last().and_then(|(name, _)| Name::new(name).ok());
+    let last = names.last().map(|(name, _)| name.clone());
     let mut listed = Listed {
         upto: last.filter(|_| more),
         ..Listed::default()
     };
     for (name, kind) in names {
-        let Ok(name) = Name::new(&name) else { continue };
         if !compare && let Some(kind) = kind {
             listed.entries.push(bare(name, kind));
             continue;

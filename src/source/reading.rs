@@ -36,7 +36,11 @@ pub(super) struct Readers {
 
 impl Readers {
     /// Starts so many threads.
-    pub(super) fn start(fs: RealFs, settings: ReaderSettings, threads: usize) -> Result<Self, Error> {
+    pub(super) fn start(
+        fs: RealFs,
+        settings: ReaderSettings,
+        threads: usize,
+    ) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             fs,
             settings,

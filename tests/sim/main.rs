@@ -5,6 +5,11 @@
 //!
 //! `OSYNC_SIM_SECONDS` runs fresh seeds for so long, `OSYNC_SIM_SEED` replays one with its trace.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "the trace of a failing seed and the count of those that hold"
+)]
+
 mod faults;
 mod rng;
 mod scenarios;

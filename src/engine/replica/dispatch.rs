@@ -3,7 +3,7 @@
 //! Nothing is handed out without credit reserved for what it may bring back, so a result never waits
 //! for credit while its claim holds others up.
 
-use super::{Link, Reading, Renaming, Replica, Rule, Work};
+use super::{Link, Looks, Reading, Renaming, Replica, Rule, Work};
 use crate::engine::footprint::Footprint;
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
@@ -316,7 +316,7 @@ impl Replica {
         let footprint = Footprint::Entries(vec![(dir.clone(), claimed)]);
         self.begin(
             lane,
-            Work::Looks { dir, names, visit },
+            Work::Looks(Looks { dir, names, visit }),
             footprint,
             LOOK_COST,
             order,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{NEVER_SETTLING_MAX, Reading, Renaming, Replica, Sent, Stream, Subject, Work};
+use super::{Looks, NEVER_SETTLING_MAX, Reading, Renaming, Replica, Sent, Stream, Subject, Work};
 use crate::engine::footprint::Footprint;
 use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
@@ -63,9 +63,9 @@ impl Replica {
             return self.put_back(now, lane, work, out);
         }
         match (work, finding) {
-            (Work::Looks { dir, names, visit }, Finding::Looked(seen)) => {
-                let count = names.len() as u32;
-                self.looked(now, lane, &dir, names, seen, visit, out);
+            (Work::Looks(looks), Finding::Looked(seen)) => {
+                let (visit, count) = (looks.visit, looks.names.len() as u32);
+                self.looked(now, lane, looks, seen, out);
                 self.looked_for_visit(lane, visit, count);
             }
             (Work::DirMeta { dir, wish }, Finding::Dir(meta)) => {
@@ -112,7 +112,15 @@ impl Replica {
                     errno,
                 },
             ) => {
-                self.failed(now, lane, work, path, operation, errno, out);
+                let side = Side::Source;
+                let failure = Failure {
+                    side,
+                    operation,
+                    errno,
+                    halted: false,
+                    number: 0,
+                };
+                self.failed(now, lane, work, path, failure, out);
             }
             (work, _) => self.put_back(now, lane, work, out),
         }
@@ -124,12 +132,12 @@ impl Replica {
         &mut self,
         now: Now,
         lane: Lane,
-        dir: &RelPath,
-        names: Vec<(Name, Waiting)>,
+        looks: Looks,
         seen: Vec<Seen>,
-        visit: Option<u64>,
         out: &mut Vec<Action>,
     ) {
+        let Looks { dir, names, visit } = looks;
+        let dir = &dir;
         let mut entries = Vec::with_capacity(names.len());
         let mut sent = Vec::with_capacity(names.len());
         let mut stamp: Option<Stamp> = None;
@@ -465,7 +473,8 @@ impl Replica {
         out: &mut Vec<Action>,
     ) {
         let stamp = match &work {
-            Work::Looks { names, .. } => names
+            Work::Looks(looks) => looks
+                .names
                 .iter()
                 .map(|(_, wish)| wish.stamp)
                 .reduce(Stamp::earliest),
@@ -489,9 +498,10 @@ impl Replica {
         match work {
             // What waits below an absent name has nothing to say of its own: if the name is there
             // again, it is new, and its subtree is compared.
-            Work::Looks { names, visit, .. } => {
-                self.looked_for_visit(lane, visit, names.len() as u32)
+            Work::Looks(looks) => {
+                self.looked_for_visit(lane, looks.visit, looks.names.len() as u32);
             }
+
             Work::List { visit } => {
                 self.walker(lane).drop_visit(visit);
             }
@@ -509,8 +519,7 @@ impl Replica {
         lane: Lane,
         work: Work,
         path: RelPath,
-        operation: &'static str,
-        errno: i32,
+        failure: Failure<'_>,
         out: &mut Vec<Action>,
     ) {
         match work {
@@ -522,17 +531,7 @@ impl Replica {
             work => self.put_back(now, lane, work, out),
         }
         self.ledger.clear_below(&path);
-        self.ledger.failed(
-            now,
-            path,
-            Failure {
-                side: Side::Source,
-                operation,
-                errno,
-                halted: false,
-                number: 0,
-            },
-        );
+        self.ledger.failed(now, path, failure);
     }
 }
 

@@ -141,11 +141,7 @@ struct Reading {
 
 #[derive(Debug)]
 enum Work {
-    Looks {
-        dir: RelPath,
-        names: Vec<(Name, Waiting)>,
-        visit: Option<u64>,
-    },
+    Looks(Looks),
     DirMeta {
         dir: RelPath,
         wish: Waiting,
@@ -162,6 +158,14 @@ enum Work {
     },
     /// The result is not wanted any more; the work itself cannot be called back.
     Void,
+}
+
+/// Names of one directory that are being looked at, for a visit or because they waited.
+#[derive(Debug)]
+struct Looks {
+    dir: RelPath,
+    names: Vec<(Name, Waiting)>,
+    visit: Option<u64>,
 }
 
 /// A rename that waits to be sent.
@@ -515,7 +519,7 @@ impl Replica {
 
     fn put_back(&mut self, now: Now, lane: Lane, work: Work, out: &mut Vec<Action>) {
         match work {
-            Work::Looks { dir, names, visit } => {
+            Work::Looks(Looks { dir, names, visit }) => {
                 let count = names.len() as u32;
                 for (name, wish) in names {
                     self.queue(lane).put(now.ms, dir.join(&name), wish);

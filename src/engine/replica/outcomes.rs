@@ -122,7 +122,12 @@ impl Replica {
                 Subject::Rename { to, is_dir, .. } => Some((to.clone(), *is_dir)),
                 _ => None,
             };
-            self.refused(now, number, lane, stamp, path, sent, refusal);
+            let wish = if sent.is_dir || sent.appeared {
+                Waiting::appeared(stamp)
+            } else {
+                Waiting::new(stamp, Want::State)
+            };
+            self.refused(now, number, lane, path, wish, refusal);
             if let Some((to, is_dir)) = whole {
                 let wish = if is_dir {
                     Waiting::appeared(stamp)
@@ -149,22 +154,16 @@ impl Replica {
         now: Now,
         number: u64,
         lane: Lane,
-        stamp: Stamp,
         path: RelPath,
-        sent: Sent,
+        wish: Waiting,
         why: Refusal,
     ) {
         self.retries += 1;
         if !self.limits.keeps(Rule::RefusedWaits) {
             return;
         }
-        let wish = if sent.is_dir || sent.appeared {
-            Waiting::appeared(stamp)
-        } else {
-            Waiting::new(stamp, Want::State)
-        };
         match why {
-            Refusal::ParentMissing => self.look_from_top(now, lane, stamp, path, wish),
+            Refusal::ParentMissing => self.look_from_top(now, lane, path, wish),
             Refusal::Mismatch => self.queue(lane).put_now(now.ms, path, wish),
             Refusal::Full => {
                 self.content_after_ms = now.ms + FULL_HOLD_MS;
@@ -203,11 +202,11 @@ impl Replica {
     }
 
     /// The sink lacks a directory above: each is looked at from the top, then the path (rule 9).
-    fn look_from_top(&mut self, now: Now, lane: Lane, stamp: Stamp, path: RelPath, wish: Waiting) {
+    fn look_from_top(&mut self, now: Now, lane: Lane, path: RelPath, wish: Waiting) {
         let mut above = path.parent();
         while let Some(dir) = above.filter(|dir| !dir.is_root()) {
             self.queue(lane)
-                .put_now(now.ms, dir.clone(), Waiting::new(stamp, Want::State));
+                .put_now(now.ms, dir.clone(), Waiting::new(wish.stamp, Want::State));
             above = dir.parent();
         }
         self.queue(lane).put_now(now.ms, path, wish);
@@ -271,7 +270,7 @@ impl Replica {
                     .drop_visit(id)
                     .expect("the visit was just seen");
                 let stamp = visit.rescan.stamp;
-                self.look_from_top(now, lane, stamp, visit.dir, Waiting::appeared(stamp));
+                self.look_from_top(now, lane, visit.dir, Waiting::appeared(stamp));
                 return;
             }
             Answer::Failed(errno) => {

@@ -33,7 +33,8 @@ impl Replica {
             .values()
             .filter(|r| r.lane == lane)
             .filter_map(|r| match &r.work {
-                Work::Looks { names, .. } => names
+                Work::Looks(looks) => looks
+                    .names
                     .iter()
                     .map(|(_, wish)| wish.stamp)
                     .reduce(Stamp::earliest),
@@ -107,9 +108,7 @@ impl Replica {
     /// When something is to be done without an event.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        if self.link.is_none() {
-            return None;
-        }
+        self.link.as_ref()?;
         [
             self.live.deadline(),
             self.backlog.deadline(),
