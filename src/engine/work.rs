@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::walk::Suspicion;
-use crate::tree::{Kind, ListEntry, Metadata, Name, RelPath, State, Time};
+use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time};
 
 /// Files up to this size travel whole, in a message with others; larger ones are streamed. In bytes.
 pub const INLINE_BYTES_MAX: u64 = 128 * 1024;
@@ -166,4 +166,18 @@ pub enum Seen {
     },
     /// No room was left in this look.
     Unread,
+}
+
+impl Seen {
+    /// True if it means what it says only once all events up to the look have been read.
+    #[must_use]
+    pub fn needs_barrier(&self) -> bool {
+        matches!(
+            self,
+            Self::Is {
+                state: State::Absent | State::Present(_, Body::Unchanged),
+                ..
+            }
+        )
+    }
 }

@@ -22,22 +22,15 @@ impl Replica {
         let Some(reading) = self.readings.get_mut(&ticket) else {
             return close_streams(&finding, out);
         };
-        let says_absent = match &finding {
-            Finding::Looked(seen) => seen.iter().any(|seen| {
-                matches!(
-                    seen,
-                    Seen::Is {
-                        state: State::Absent,
-                        ..
-                    }
-                )
-            }),
+        let needs_barrier = match &finding {
+            Finding::Looked(seen) => seen.iter().any(Seen::needs_barrier),
             Finding::Renamed { .. } => true,
             _ => false,
         };
-        if says_absent && !matches!(reading.work, Work::Void) && reading.behind_barrier.is_none() {
-            // Whether it is absent or was renamed is known only when all events up to the look have
-            // been read (rule 12).
+        if needs_barrier && !matches!(reading.work, Work::Void) && reading.behind_barrier.is_none() {
+            // Whether it is absent or was renamed, and whether metadata goes with the content that
+            // the sink has, is known only when all events up to the look have been read (rules 12
+            // and 29).
             reading.behind_barrier = Some(finding);
             out.push(Action::Barrier { ticket });
             return;
@@ -145,6 +138,13 @@ impl Replica {
         for ((name, wish), seen) in names.into_iter().zip(seen) {
             let path = dir.join(&name);
             match seen {
+                Seen::Is {
+                    state: State::Present(_, Body::Unchanged),
+                    ..
+                } if self.state_waits(&path) => {
+                    // The content has changed as well; its own look brings both.
+                    self.queue(lane).put(now.ms, path, wish);
+                }
                 Seen::Is { state, while_open } => {
                     let flags = self.flags(lane, visit, &name, &wish, &state);
                     self.note_sent(now, lane, &path, while_open);
@@ -267,6 +267,12 @@ impl Replica {
             walked,
             made: false,
         }
+    }
+
+    fn state_waits(&self, path: &RelPath) -> bool {
+        [&self.live, &self.backlog]
+            .iter()
+            .any(|queue| queue.get(path).is_some_and(|wish| wish.want == Want::State))
     }
 
     fn note_sent(&mut self, now: Now, lane: Lane, path: &RelPath, while_open: bool) {
