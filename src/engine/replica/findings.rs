@@ -142,7 +142,11 @@ impl Replica {
                     state: State::Present(_, Body::Unchanged),
                     ..
                 } if self.state_waits(&path) => {
-                    // The content has changed as well; its own look brings both.
+                    // The content has changed as well: the whole state is looked at.
+                    let wish = Waiting {
+                        want: Want::State,
+                        ..wish
+                    };
                     self.queue(lane).put(now.ms, path, wish);
                 }
                 Seen::Is { state, while_open } => {
