@@ -159,6 +159,10 @@ impl<F: Fs> Applier<F> {
                     self.place(dir, name, stage, &meta).map(|()| false)
                 }
                 Body::Unchanged => {
+                    let stat = self.fs.stat(dir, name);
+                    if stat.is_ok_and(|stat| self.is_distrusted(stat.ctime)) {
+                        return Err(Box::new(Refusal::Mismatch));
+                    }
                     let set = self.fs.set_file_meta(dir, name, &meta);
                     match set {
                         // Another name may share the file, or it is not the file that was meant: the
@@ -242,6 +246,12 @@ impl<F: Fs> Applier<F> {
         step("remove", self.fs.remove_tree(dir, name))
     }
 
+    /// A power cut may have taken the content. Nothing is built on it: a new change time would make it
+    /// look trustworthy (rule 22).
+    fn is_distrusted(&self, ctime: Time) -> bool {
+        self.distrust.is_some_and(|distrust| distrust.holds(ctime))
+    }
+
     fn dir_meta(&self, path: &RelPath, meta: &Metadata) -> Result<(), Refused> {
         let dir = self.open(path)?;
         step("set metadata", self.fs.set_dir_meta(&dir, meta))
@@ -267,7 +277,7 @@ impl<F: Fs> Applier<F> {
         let stat = self.fs.stat(&old, &from_name).map_err(|_| mismatch())?;
         let same =
             stat.kind == kind && (kind == Kind::Dir || (stat.size == size && stat.mtime == mtime));
-        if !same {
+        if !same || (kind != Kind::Dir && self.is_distrusted(stat.ctime)) {
             return Err(mismatch());
         }
         if let Ok(there) = self.fs.stat(&new, &to_name) {

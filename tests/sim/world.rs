@@ -89,6 +89,7 @@ pub struct World {
     digest: u64,
     steps: u64,
     failure: Option<String>,
+    power_was_cut: bool,
 }
 
 /// The operator's connection.
@@ -121,6 +122,7 @@ impl World {
             digest: 0,
             steps: 0,
             failure: None,
+            power_was_cut: false,
             faults,
         };
         world.src.disk().events_max = world.faults.events_max;
@@ -278,24 +280,7 @@ impl World {
             let mut rng = self.rng.clone();
             self.dst.disk().power_cut(|| rng.once_in(2));
             self.rng = rng;
-            // What the cut emptied is allowed until it is healed.
-            let disk = self.dst.disk();
-            let mut users = self.users.lock().expect("no panic in users");
-            for (path, ino) in disk.paths() {
-                if disk.stat(ino).is_ok_and(|stat| stat.kind == Kind::File) {
-                    let content = disk.content(ino).expect("a listed inode").to_vec();
-                    let mode = disk.stat(ino).expect("a listed inode").mode;
-                    if content.iter().all(|&byte| byte == 0) {
-                        for mode in [mode, mode & 0o777] {
-                            users
-                                .history
-                                .entry(path.clone())
-                                .or_default()
-                                .insert((content.clone(), mode));
-                        }
-                    }
-                }
-            }
+            self.power_was_cut = true;
         }
     }
 
@@ -814,7 +799,9 @@ impl World {
                 continue;
             }
             let content = disk.content(ino).map_err(|e| e.to_string())?.to_vec();
-            if users.read_while_open.contains(&path) {
+            // A power cut empties files that were not durable; that they heal is judged at the end.
+            let emptied = self.power_was_cut && content.iter().all(|&byte| byte == 0);
+            if emptied || users.read_while_open.contains(&path) {
                 continue;
             }
             let known = users

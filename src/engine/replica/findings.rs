@@ -27,7 +27,8 @@ impl Replica {
             Finding::Renamed { .. } => true,
             _ => false,
         };
-        if needs_barrier && !matches!(reading.work, Work::Void) && reading.behind_barrier.is_none() {
+        if needs_barrier && !matches!(reading.work, Work::Void) && reading.behind_barrier.is_none()
+        {
             // Whether it is absent or was renamed, and whether metadata goes with the content that
             // the sink has, is known only when all events up to the look have been read (rules 12
             // and 29).
