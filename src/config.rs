@@ -118,7 +118,7 @@ pub struct Settings {
     #[serde(deserialize_with = "within::<_, _, 1, 3_600_000>")]
     pub hold_off_ms_max: u64,
     /// Share of the entries of a sink's tree whose removal halts deleting until the operator agrees.
-    /// Default 0.1; above 0, at most 1 (never).
+    /// Default 0.5; above 0, at most 1 (never).
     #[serde(deserialize_with = "share")]
     pub brake_share: f64,
     /// Removals that never halt, however small the tree. Default 1000 entries; 0 leaves the share
@@ -148,8 +148,8 @@ pub struct Settings {
     /// Beyond, messages wait within the window.
     #[serde(deserialize_with = "within::<_, _, 1, 64>")]
     pub appliers: usize,
-    /// Milliseconds between two syncs of the target while something is not durable. Default 1000,
-    /// limits 10 to 60 000. A flush does not wait for it.
+    /// Milliseconds between two syncs of the target while something is not durable; at least twice as
+    /// long as the last one took. Default 50, limits 10 to 60 000.
     #[serde(deserialize_with = "within::<_, _, 10, 60_000>")]
     pub sync_interval_ms: u64,
     /// Milliseconds of silence after which a peer is asked whether it is there. Default 5000, limits
@@ -184,7 +184,7 @@ impl Default for Settings {
             problems_max: 10_000,
             hold_off_ms_min: 200,
             hold_off_ms_max: 30_000,
-            brake_share: 0.1,
+            brake_share: 0.5,
             brake_floor_entries: 1000,
             read_lease: true,
             readers: if cores >= 4 { 2 } else { 1 },
@@ -192,7 +192,7 @@ impl Default for Settings {
             window_bytes: 8 * MIB,
             window_messages: 512,
             appliers: (cores / 2).clamp(1, 64),
-            sync_interval_ms: 1000,
+            sync_interval_ms: 50,
             heartbeat_ms: 5000,
             dead_after_ms: 15_000,
             log_format: LogFormat::Text,

@@ -105,15 +105,3 @@ pub fn is_empty(path: &Path) -> io::Result<bool> {
     }
     Ok(true)
 }
-
-/// How many entries the file system of a root holds, if the root is the top of it: nobody else's
-/// entries are among them then. `None` otherwise, and where the file system does not count.
-#[must_use]
-pub fn entries_of_own_file_system(root: &Path) -> Option<u64> {
-    let above = root.parent()?.metadata().ok()?;
-    if above.dev() == root.metadata().ok()?.dev() {
-        return None;
-    }
-    let counts = rustix::fs::statvfs(root).ok()?;
-    (counts.f_files > 0).then(|| counts.f_files.saturating_sub(counts.f_ffree))
-}

@@ -50,7 +50,8 @@ pub struct Problem {
     pub retry_ms: u64,
     /// The brake holds it back: only the operator brings it on.
     pub halted: bool,
-    /// The message that was refused; only a later one clears the problem. 0 if none was sent.
+    /// The message that was refused, or the last one sent when reading failed; only a later one
+    /// clears the problem.
     pub number: u64,
 }
 
@@ -65,7 +66,7 @@ pub struct Failure<'a> {
     pub errno: i32,
     /// Held back by the brake.
     pub halted: bool,
-    /// The message that was refused, or 0.
+    /// The message that was refused, or the last one sent when reading failed.
     pub number: u64,
 }
 

@@ -158,7 +158,8 @@ impl Queue {
         if let Some(waiting) = self.remove(&path) {
             wish.merge(waiting);
         }
-        if let Some(heat) = self.heat.get(&path) {
+        // A directory that appeared is never held off: what is below it waits for it.
+        if let Some(heat) = self.heat.get(&path).filter(|_| !wish.appeared) {
             wish.not_before_ms = wish
                 .not_before_ms
                 .max(heat.sent_ms + self.hold_off.at(heat.level));
@@ -251,6 +252,14 @@ impl Queue {
     /// Ready paths, the earliest first.
     pub fn ready(&self) -> impl Iterator<Item = &RelPath> {
         self.ready.iter().map(|(_, path)| path)
+    }
+
+    /// True if the path waits and its time has come.
+    #[must_use]
+    pub fn is_ready(&self, path: &RelPath) -> bool {
+        self.entries
+            .get(path)
+            .is_some_and(|wish| self.ready.contains(&(wish.stamp.pos, path.clone())))
     }
 
     /// Ready names directly in `dir` that want more than its metadata, from `first` on, in order.

@@ -14,6 +14,10 @@ use crate::wire::message::{Change, Outcome, Refusal};
 /// Stages of large files held at once; a source keeps far fewer streams.
 pub const STREAMS_MAX: usize = 64;
 
+/// Entries of the target that are counted at the start. In larger trees the brake takes its share of
+/// these, which is on the safe side, until more have been made.
+pub const COUNTED_MAX: u64 = 200_000;
+
 /// What all appliers share.
 #[derive(Debug)]
 pub struct Applier<F: Fs> {
@@ -66,6 +70,16 @@ impl<F: Fs> Applier<F> {
     /// The file system.
     pub fn fs(&self) -> &F {
         &self.fs
+    }
+
+    /// Counts what the target holds already, up to [`COUNTED_MAX`], for the brake's share.
+    ///
+    /// # Errors
+    /// Those of reading; until it is counted the brake knows only what was made since.
+    pub fn count_target(&self) -> io::Result<()> {
+        let entries = reconciler::count(&self.fs, &self.fs.root()?, None, COUNTED_MAX)?;
+        self.brake.add(entries);
+        Ok(())
     }
 
     /// Frees the stages of all streams.
@@ -195,7 +209,8 @@ impl<F: Fs> Applier<F> {
     ) -> Result<(), Refused> {
         match self.fs.stat(dir, name) {
             Ok(stat) if stat.kind == Kind::Dir => self.remove(dir, name)?,
-            _ => {}
+            Ok(_) => {}
+            Err(_) => self.brake.add(1),
         }
         step("publish", self.fs.publish(stage, dir, name, meta))
     }
@@ -227,7 +242,9 @@ impl<F: Fs> Applier<F> {
             Err(error) if is(&error, libc::ENOENT) => {}
             Err(error) => return Err(refused("open directory", &error)),
         }
-        step("make directory", self.fs.make_dir(dir, name, meta)).map(|()| true)
+        step("make directory", self.fs.make_dir(dir, name, meta))?;
+        self.brake.add(1);
+        Ok(true)
     }
 
     fn remove(&self, dir: &F::Dir, name: &Name) -> Result<(), Refused> {
@@ -241,7 +258,7 @@ impl<F: Fs> Applier<F> {
             return step("remove", self.fs.remove_file(dir, name));
         }
         let most = self.brake.room();
-        let count = step("count", reconciler::count(&self.fs, dir, name, most))?;
+        let count = step("count", reconciler::count(&self.fs, dir, Some(name), most))?;
         self.brake.admit(count)?;
         step("remove", self.fs.remove_tree(dir, name))
     }

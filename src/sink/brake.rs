@@ -55,9 +55,10 @@ impl Brake {
         state.now_ms = now_ms;
     }
 
-    /// Tells how many entries the target's file system holds; the share is taken of it.
-    pub fn entries(&self, entries: u64) {
-        self.lock().entries = entries;
+    /// Tells of entries that the target holds, as they are counted or made; the share is taken of
+    /// them all.
+    pub fn add(&self, entries: u64) {
+        self.lock().entries += entries;
     }
 
     fn limit(&self) -> u64 {
@@ -85,7 +86,9 @@ impl Brake {
         if entries > self.room() {
             return Err(Box::new(Refusal::Halted));
         }
-        self.lock().removed += entries as f64;
+        let mut state = self.lock();
+        state.removed += entries as f64;
+        state.entries = state.entries.saturating_sub(entries);
         Ok(())
     }
 
@@ -114,8 +117,8 @@ mod tests {
         assert_eq!(*brake.admit(1).unwrap_err(), Refusal::Halted);
         brake.tick(FORGIVE_MS / 2);
         assert!(brake.admit(5).is_ok() && brake.admit(1).is_err());
-        brake.entries(1000);
-        assert!(brake.admit(85).is_ok() && brake.admit(10).is_err());
+        brake.add(1000);
+        assert!(brake.admit(80).is_ok() && brake.admit(20).is_err());
         brake.release();
         assert!(brake.admit(1_000_000).is_ok());
         brake.engage();

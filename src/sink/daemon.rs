@@ -56,9 +56,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// in milliseconds.
 const RELEASED_MS: u64 = 10_000;
 
-/// Inode use of an own file system is asked for once in so many milliseconds.
-const COUNT_MS: u64 = 60_000;
-
 /// How far the time of a change and the moment of a sync may lie apart, in seconds.
 const MARGIN_SECS: i64 = 2;
 
@@ -196,7 +193,6 @@ struct Daemon {
     busy_ms: u64,
     /// The operator has released the brake.
     is_released: bool,
-    count_after_ms: u64,
     is_stopping: bool,
     exit: Option<Option<ErrorAnswer>>,
 }
@@ -254,7 +250,6 @@ impl Daemon {
             housekeeping,
             busy_ms: 0,
             is_released: false,
-            count_after_ms: 0,
             is_stopping: false,
             exit: None,
         })
@@ -378,10 +373,6 @@ impl Daemon {
         if self.is_released && now.ms >= self.busy_ms + RELEASED_MS {
             self.is_released = false;
             brake.engage();
-        }
-        if now.ms >= self.count_after_ms {
-            self.count_after_ms = now.ms + COUNT_MS;
-            brake.entries(root::entries_of_own_file_system(&self.root).unwrap_or(0));
         }
     }
 

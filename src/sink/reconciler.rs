@@ -79,20 +79,24 @@ fn names(theirs: &[ListEntry], mine: &[ListEntry], suspects: &[Name], mut more: 
     }
 }
 
-/// Counts a directory with all below, up to one more than `most`, so that the brake can decide before
-/// anything goes.
-pub fn count<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, most: u64) -> io::Result<u64> {
+/// Counts the directory `name` in `dir` (or `dir` itself) with all below, up to a little more than
+/// `most`, so that the brake can decide before anything goes. Remembers at most as many directories.
+///
+/// # Errors
+/// Those of reading a directory.
+pub fn count<F: Fs>(fs: &F, dir: &F::Dir, name: Option<&Name>, most: u64) -> io::Result<u64> {
     let mut total = 1;
     // Directories still to be counted, as paths below the first: they are opened one at a time.
-    let mut left = vec![vec![name.clone()]];
+    let mut left: Vec<Vec<Name>> = vec![name.into_iter().cloned().collect()];
     while let Some(way) = left.pop() {
-        let mut here = fs.open_dir(dir, &way[0])?;
-        for name in &way[1..] {
-            here = fs.open_dir(&here, name)?;
+        let mut opened: Option<F::Dir> = None;
+        for name in &way {
+            opened = Some(fs.open_dir(opened.as_ref().unwrap_or(dir), name)?);
         }
+        let here = opened.as_ref().unwrap_or(dir);
         let mut dirs = Vec::new();
         let mut failed = None;
-        fs.list(&here, &mut |name, kind| {
+        fs.list(here, &mut |name, kind| {
             total += 1;
             if total <= most && kind.is_none_or(|kind| kind == Kind::Dir) {
                 match Name::new(name) {
@@ -109,7 +113,7 @@ pub fn count<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, most: u64) -> io::Result<
         }
         for (name, kind) in dirs {
             let is_dir = |stat: Stat| stat.kind == Kind::Dir;
-            if kind.is_some() || fs.stat(&here, &name).is_ok_and(is_dir) {
+            if kind.is_some() || fs.stat(here, &name).is_ok_and(is_dir) {
                 left.push(way.iter().cloned().chain([name]).collect());
             }
         }

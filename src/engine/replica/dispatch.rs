@@ -145,20 +145,22 @@ impl Replica {
             || self.renames.iter().any(|renaming| renaming.touches(path))
     }
 
-    /// A look at a directory above goes first, so that the sink has it in time.
-    fn behind_ancestor(&self, lane: Lane, path: &RelPath) -> bool {
+    /// The highest directory above the path that waits for a look itself: it goes first, so that the
+    /// sink has it in time.
+    fn waiting_ancestor(&self, lane: Lane, path: &RelPath) -> Option<RelPath> {
         let queue = match lane {
             Lane::Live => &self.live,
             Lane::Backlog => &self.backlog,
         };
+        let mut highest = None;
         let mut above = path.parent();
         while let Some(dir) = above {
-            if queue.get(&dir).is_some_and(|wish| wish.want == Want::State) {
-                return true;
-            }
             above = dir.parent();
+            if queue.get(&dir).is_some_and(|wish| wish.want == Want::State) {
+                highest = Some(dir);
+            }
         }
-        false
+        highest
     }
 
     // ---- renames -------------------------------------------------------------------------------
@@ -211,14 +213,16 @@ impl Replica {
             .take(CANDIDATES_MAX)
             .cloned()
             .collect();
-        for path in candidates {
+        for candidate in candidates {
+            // What waits below a directory may be all that stands in front of it in the queue.
+            let path = self.waiting_ancestor(lane, &candidate).unwrap_or(candidate);
             if self.ledger.stands_for(&path) {
                 self.queue(lane).remove(&path);
                 continue;
             }
             if self.streamed(lane, &path)
                 || self.blocked(&path)
-                || self.behind_ancestor(lane, &path)
+                || !self.queue(lane).is_ready(&path)
             {
                 continue;
             }
@@ -349,7 +353,7 @@ impl Replica {
             self.walker(lane).drop_visit(id);
             return;
         }
-        if self.blocked(&dir) || self.behind_ancestor(lane, &dir) {
+        if self.blocked(&dir) || self.waiting_ancestor(lane, &dir).is_some() {
             return;
         }
         let page_names = self.limits.page_names;

@@ -39,6 +39,11 @@ impl Replica {
         self.take(now, ticket, finding, out);
     }
 
+    /// A failure to read is over when something sent after it was done.
+    fn last_number(&self) -> u64 {
+        self.link.as_ref().map_or(0, |link| link.sent)
+    }
+
     /// All events up to a look have been read.
     pub fn barrier_passed(&mut self, now: Now, ticket: Ticket, out: &mut Vec<Action>) {
         if let Some(reading) = self.readings.get_mut(&ticket)
@@ -112,7 +117,7 @@ impl Replica {
                     operation,
                     errno,
                     halted: false,
-                    number: 0,
+                    number: self.last_number(),
                 };
                 self.failed(now, lane, work, path, failure, out);
             }
@@ -201,7 +206,7 @@ impl Replica {
                             operation,
                             errno,
                             halted: false,
-                            number: 0,
+                            number: self.last_number(),
                         },
                     );
                 }
