@@ -179,7 +179,6 @@ struct Daemon {
     clock: Clock,
     engine: Sink,
     actions: Vec<Action>,
-    root: PathBuf,
     route: Route,
     /// The connections, while there are any.
     links: Option<Links>,
@@ -200,7 +199,7 @@ struct Daemon {
 impl Daemon {
     fn new(target: Target, settings: &Settings) -> Result<Self, Error> {
         let Target {
-            path,
+            path: _,
             fs,
             dir,
             state,
@@ -240,7 +239,6 @@ impl Daemon {
             clock: Clock::start(),
             engine,
             actions,
-            root: path,
             route: Route::new(settings),
             links: None,
             connecting: None,
