@@ -144,7 +144,7 @@ pub struct Settings {
     /// source waits for credit.
     #[serde(deserialize_with = "within::<_, _, 16, 1024>")]
     pub window_messages: u64,
-    /// Threads that write to the target. Default half of the cores, at least 1; limits 1 to 64.
+    /// Threads that write to the target. Default one for each core, 2 to 8; limits 1 to 64.
     /// Beyond, messages wait within the window.
     #[serde(deserialize_with = "within::<_, _, 1, 64>")]
     pub appliers: usize,
@@ -191,7 +191,7 @@ impl Default for Settings {
             data_connections: 1,
             window_bytes: 8 * MIB,
             window_messages: 512,
-            appliers: (cores / 2).clamp(1, 64),
+            appliers: cores.clamp(2, 8),
             sync_interval_ms: 50,
             heartbeat_ms: 5000,
             dead_after_ms: 15_000,

@@ -223,13 +223,17 @@ impl<F: Fs> Reader<F> {
     ) -> Result<Seen, Step> {
         let Place { fs, now, dir, .. } = *place;
         let file = fs.open(dir, &name.name).map_err(|e| ("open", e))?;
-        let mut written = self
-            .young_and_written(fs, now, &file)
-            .map_err(|e| ("stat", e))?;
+        let mut before = fs.stat_file(&file).map_err(|e| ("stat", e))?;
+        let mut written = false;
+        if self.settings.lease && before.ctime >= now.minus_secs(YOUNG_SECS) {
+            // A writer who is inside one long write(2) cannot be seen by comparing stats; the lease
+            // must come before the first of them (rule 25).
+            written = fs.unwritten(&file) == Some(false);
+            before = fs.stat_file(&file).map_err(|e| ("stat", e))?;
+        }
         if written && !name.unsettled {
             return Ok(Seen::Unsettled);
         }
-        let before = fs.stat_file(&file).map_err(|e| ("stat", e))?;
         let xattrs = fs.file_xattrs(&file).map_err(|e| ("read attributes", e))?;
         if before.size > self.settings.inline_bytes_max {
             let stream = next_stream();
@@ -262,16 +266,6 @@ impl<F: Fs> Reader<F> {
             state: State::Present(before.metadata(xattrs), Body::Content(content)),
             while_open: written,
         })
-    }
-
-    /// A writer who is inside one long write(2) cannot be seen by comparing stats (rule 25).
-    fn young_and_written(&self, fs: &F, now: Time, file: &F::File) -> io::Result<bool> {
-        if !self.settings.lease {
-            return Ok(false);
-        }
-        let stat = fs.stat_file(file)?;
-        let young = stat.ctime >= now.minus_secs(YOUNG_SECS);
-        Ok(young && fs.unwritten(file) == Some(false))
     }
 }
 
