@@ -16,6 +16,7 @@ mod bad_input;
 mod kill_and_restart;
 mod main_job;
 mod operations;
+mod peers;
 mod push;
 mod python_peer;
 mod through_ssh;
