@@ -117,6 +117,8 @@ pub struct Queue {
     stamps: BTreeMap<u64, (u32, u64)>,
     heat: BTreeMap<RelPath, Heat>,
     hold_off: HoldOff,
+    /// Wishes up to this position are part of a flush.
+    hurried_pos: u64,
     entries_max: usize,
 }
 
@@ -131,6 +133,7 @@ impl Queue {
             stamps: BTreeMap::new(),
             heat: BTreeMap::new(),
             hold_off,
+            hurried_pos: 0,
             entries_max,
         }
     }
@@ -158,8 +161,9 @@ impl Queue {
         if let Some(waiting) = self.remove(&path) {
             wish.merge(waiting);
         }
-        // A directory that appeared is never held off: what is below it waits for it.
-        if let Some(heat) = self.heat.get(&path).filter(|_| !wish.appeared) {
+        // What a flush waits for is not held off again.
+        let hurried = wish.stamp.pos <= self.hurried_pos;
+        if let Some(heat) = self.heat.get(&path).filter(|_| !hurried) {
             wish.not_before_ms = wish
                 .not_before_ms
                 .max(heat.sent_ms + self.hold_off.at(heat.level));
@@ -227,6 +231,7 @@ impl Queue {
 
     /// Cuts every hold-off short, once, for wishes up to this position.
     pub fn hurry(&mut self, pos: u64) {
+        self.hurried_pos = self.hurried_pos.max(pos);
         let held: Vec<_> = self.held.iter().map(|(_, path)| path.clone()).collect();
         for path in held {
             if self.entries[&path].stamp.pos <= pos {
@@ -297,7 +302,8 @@ impl Queue {
             .collect()
     }
 
-    /// Remembers that a path was sent, for its heat.
+    /// Remembers that a file was sent, for its heat. Directories have none: what is below a directory
+    /// waits for it, and its metadata has a delay of its own.
     pub fn sent(&mut self, now_ms: u64, path: &RelPath) {
         if let Some(heat) = self.heat.get_mut(path) {
             let quiet = (4 * self.hold_off.at(heat.level)).max(WARM_MS);

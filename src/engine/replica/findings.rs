@@ -157,7 +157,9 @@ impl Replica {
                 }
                 Seen::Is { state, while_open } => {
                     let flags = self.flags(lane, visit, &name, &wish, &state);
-                    self.note_sent(now, lane, &path, while_open);
+                    if !flags.is_dir {
+                        self.note_sent(now, lane, &path, while_open);
+                    }
                     stamp = Some(stamp.map_or(wish.stamp, |s| s.earliest(wish.stamp)));
                     sent.push((name.clone(), flags));
                     entries.push(Entry { name, state });
