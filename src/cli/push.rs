@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::args::{DaemonArgs, SourceArgs};
@@ -111,15 +111,18 @@ pub(super) fn run(args: Args, settings: Settings, console: &mut Console) -> Resu
             data,
             ..settings
         };
+        // A signal ends the source, which ends the sink once that has everything.
+        let (sink_stop, sink_stops) = watch::channel(false);
         let sink = Endpoint::start(
             "sink",
             |(target, settings, stop)| run_sink_on(target, settings, stop),
-            (target, settings, stop.subscribe()),
+            (target, settings, sink_stops),
         )?;
         let push = Push {
             command,
             once: args.once,
             stop,
+            sink_stop,
         };
         push.attend(source, sink, console).await
     })
@@ -174,7 +177,10 @@ impl Endpoint {
 struct Push {
     command: Address,
     once: bool,
+    /// Ends the source.
     stop: Stop,
+    /// Ends the sink, if the source could not.
+    sink_stop: watch::Sender<bool>,
 }
 
 impl Push {
@@ -190,7 +196,7 @@ impl Push {
         tokio::select! {
             ended = &mut source => {
                 console.end_progress();
-                self.stop.tell();
+                self.sink_stop.send_replace(true);
                 ended.and(sink.await)
             }
             ended = &mut sink => {
@@ -201,7 +207,9 @@ impl Push {
             equal = self.until_equal(), if self.once => {
                 console.end_progress();
                 self.stop.tell();
-                equal.and(source.await).and(sink.await)
+                let ended = source.await;
+                self.sink_stop.send_replace(true);
+                equal.and(ended).and(sink.await)
             }
             never = self.show_progress(console) => match never {},
         }

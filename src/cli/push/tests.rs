@@ -101,12 +101,14 @@ where
         problems,
     };
     let source = Endpoint::start("source", serve, options).unwrap();
-    let sink = Endpoint::start("sink", sink, stop.subscribe()).unwrap();
+    let (sink_stop, sink_stops) = watch::channel(false);
+    let sink = Endpoint::start("sink", sink, sink_stops).unwrap();
     let command = bound.recv().unwrap().parse().unwrap();
     let push = Push {
         command,
         once,
         stop,
+        sink_stop,
     };
     let (mut console, _, _) = console([]);
     crate::cli::block_on(push.attend(source, sink, &mut console)).map_err(|error| error.exit_code())

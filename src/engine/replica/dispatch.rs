@@ -41,16 +41,26 @@ impl Link {
 }
 
 impl Replica {
-    /// Hands out as much work as credit and readers allow.
-    pub fn dispatch(&mut self, now: Now, out: &mut Vec<Action>) {
+    /// Hands out as much work as credit and readers allow; before the end of the service only what
+    /// the file system has reported, and not what walks would still find.
+    pub fn dispatch(&mut self, now: Now, ending: bool, out: &mut Vec<Action>) {
         if self.link.is_none() || self.quiet {
             return;
         }
         self.live.wake(now.ms);
         self.backlog.wake(now.ms);
-        self.retry_problems(now);
+        if ending {
+            self.hurry(u64::MAX);
+        } else {
+            self.retry_problems(now);
+        }
         self.dispatch_renames(out);
-        for lane in [Lane::Live, Lane::Backlog] {
+        let lanes: &[Lane] = if ending {
+            &[Lane::Live]
+        } else {
+            &[Lane::Live, Lane::Backlog]
+        };
+        for &lane in lanes {
             while self.free(lane, LOOK_COST) && self.dispatch_look(now, lane, out) {}
             self.dispatch_walk(now, lane, out);
             self.dispatch_streams(lane, out);

@@ -125,10 +125,11 @@ impl Replica {
         self.link.is_some() && self.reached(u64::MAX - 1) && self.in_flight.is_empty()
     }
 
-    /// True if everything that was sent is durable and nothing is being read.
+    /// True if everything that the file system reported and everything that was sent is durable.
     #[must_use]
     pub fn drained(&self) -> bool {
-        self.in_flight.is_empty() && self.readings.is_empty()
+        let live = self.live.is_empty() && self.renames.is_empty() && self.live_walk.is_idle();
+        live && self.in_flight.is_empty() && self.readings.is_empty()
     }
 
     /// True while content is held back because the sink said that it is full.

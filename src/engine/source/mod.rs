@@ -253,9 +253,9 @@ impl Source {
     pub fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.halted.is_none() {
             self.arm(out);
-            let flowing = !self.paused && self.phase == Phase::Transfer;
+            let (flowing, ending) = (!self.paused, self.phase == Phase::Termination);
             for (_, replica) in self.replicas.values_mut().filter(|_| flowing) {
-                replica.dispatch(now, out);
+                replica.dispatch(now, ending, out);
             }
         }
         self.answer_flushes(now, out);
@@ -316,6 +316,10 @@ impl Source {
     }
 
     fn path_event(&mut self, now: Now, event: &PathEvent, out: &mut Vec<Action>) {
+        if self.phase == Phase::Termination {
+            // No new changes are taken; a later start compares.
+            return;
+        }
         match event {
             PathEvent::Overflow => return self.overflowed(now),
             PathEvent::Unmounted => {

@@ -452,7 +452,7 @@ impl Source {
         if self.phase != Phase::Termination {
             return;
         }
-        let late = now.ms >= self.terminate_by_ms;
+        let late = now.ms >= self.terminate_by_ms || self.paused || self.halted.is_some();
         for (&peer, session) in &mut self.sessions.by_command {
             let drained = self
                 .replicas
