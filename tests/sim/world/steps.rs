@@ -19,9 +19,6 @@ use crate::faults::Faults;
 /// Steps in which a condition of a scenario must come true.
 const PATIENCE_STEPS: u64 = 20_000;
 
-/// Mode of files that users make.
-const MODE: u32 = 0o700;
-
 /// A path from text.
 pub fn path(text: &str) -> RelPath {
     RelPath::new(text.as_bytes()).expect("a path")
@@ -72,6 +69,14 @@ fn is_about(order: &Order, at: &RelPath) -> bool {
     }
 }
 
+fn names(change: &Change, at: &RelPath) -> bool {
+    match change {
+        Change::Entries { dir, entries } => entries.iter().any(|e| dir.join(&e.name) == *at),
+        Change::Publish { path, .. } => path == at,
+        _ => false,
+    }
+}
+
 impl World {
     /// A world where nothing happens but what the scenario does.
     pub fn quiet() -> Self {
@@ -94,6 +99,8 @@ impl World {
         let away = std::mem::replace(&mut faults.sinks_away_at_start, true);
         let trace = std::env::var_os("OSYNC_SIM_TRACE").is_some();
         let mut world = Self::new(1, faults, trace);
+        // Faults strike only where the scenario says so.
+        world.healed = true;
         world.source = None;
         prepare(&mut world.src.disk(), &mut world.dst.disk());
         world.users().record(&world.src.disk());
@@ -110,25 +117,27 @@ impl World {
 
     // ---- users -------------------------------------------------------------------------------------
 
-    /// A user does something to the source.
-    pub fn user_does(&self, act: impl FnOnce(&mut Disk)) {
+    /// A user does something to this path of the source.
+    pub fn user_does(&self, at: &str, act: impl FnOnce(&mut Disk)) {
         let mut disk = self.src.disk();
         disk.now.nanos += 1;
         act(&mut disk);
-        self.users().record(&disk);
+        let mut users = self.users();
+        users.touched.push(path(at));
+        users.record(&disk);
     }
 
     pub fn mkdir(&self, at: &str) {
-        self.user_does(|disk| mkdir(disk, at));
+        self.user_does(at, |disk| mkdir(disk, at));
     }
 
     pub fn write(&self, at: &str, content: &str) {
-        self.user_does(|disk| write(disk, at, content.as_bytes()));
+        self.user_does(at, |disk| write(disk, at, content.as_bytes()));
     }
 
     /// Other content of the same size, with the time of the old.
     pub fn write_unseen(&self, at: &str, content: &str) {
-        self.user_does(|disk| {
+        self.user_does(at, |disk| {
             let ino = disk.find(&path(at)).expect("it is there");
             let stat = disk.stat(ino).expect("it is there");
             assert_eq!(stat.size, content.len() as u64, "the size must stay");
@@ -139,7 +148,7 @@ impl World {
     }
 
     pub fn chmod(&self, at: &str, mode: u32) {
-        self.user_does(|disk| {
+        self.user_does(at, |disk| {
             let ino = disk.find(&path(at)).expect("it is there");
             let stat = disk.stat(ino).expect("it is there");
             let mut meta = stat.metadata(disk.xattrs(ino).expect("it is there"));
@@ -149,7 +158,7 @@ impl World {
     }
 
     pub fn rm(&self, at: &str) {
-        self.user_does(|disk| {
+        self.user_does(at, |disk| {
             let (dir, name) = place(disk, at);
             disk.unlink(dir, &name).expect("a file");
         });
@@ -166,7 +175,7 @@ impl World {
                 _ => self.rm(below),
             }
         }
-        self.user_does(|disk| {
+        self.user_does(at, |disk| {
             let (dir, name) = place(disk, at);
             disk.remove_dir(dir, &name).expect("an empty directory");
         });
@@ -174,15 +183,15 @@ impl World {
 
     /// Renames. What is below a directory may be seen under its new name as it was under the old one.
     pub fn mv(&self, from: &str, to: &str) {
-        let (from, to) = (path(from), path(to));
-        let text = |path: &RelPath| String::from_utf8(path.as_bytes().to_vec()).expect("letters");
-        self.user_does(|disk| {
-            let (from_dir, from_name) = place(disk, &text(&from));
-            let (to_dir, to_name) = place(disk, &text(&to));
+        self.user_does(from, |disk| {
+            let (from_dir, from_name) = place(disk, from);
+            let (to_dir, to_name) = place(disk, to);
             disk.rename(from_dir, &from_name, to_dir, &to_name)
                 .expect("a rename that the kernel allows");
         });
+        let (from, to) = (path(from), path(to));
         let mut users = self.users();
+        users.touched.push(to.clone());
         let known: Vec<_> = users
             .history
             .iter()
@@ -256,11 +265,17 @@ impl World {
         self.barriers();
     }
 
-    /// Readers do all that they were asked for.
+    /// Readers do all that they were asked for, and tell it.
     pub fn read_all(&mut self) {
-        while self.source.as_ref().is_some_and(|p| !p.orders.is_empty()) {
-            let held = self.carry_out_where("anything", |_, _| true);
-            self.tell(held);
+        loop {
+            let Some(process) = &self.source else { return };
+            if !process.found.is_empty() {
+                self.found_step();
+            } else if !process.orders.is_empty() {
+                self.read_step();
+            } else {
+                return;
+            }
         }
     }
 
@@ -363,16 +378,19 @@ impl World {
     /// An applier takes a change that names this path, and has not applied it yet.
     pub fn take_work(&mut self, at: &str) -> Applying {
         let at = path(at);
-        let about = |change: &Change| match change {
-            Change::Entries { dir, entries } => entries.iter().any(|e| dir.join(&e.name) == at),
-            Change::Publish { path, .. } => *path == at,
-            _ => false,
-        };
         let process = self.sink.as_mut().expect("a sink");
-        let place = process.work.iter().position(|(_, change)| about(change));
+        let place = process
+            .work
+            .iter()
+            .position(|(_, change)| names(change, &at));
         let place = place.unwrap_or_else(|| panic!("no change of {at}: {:?}", process.work));
         let (number, change) = process.work.remove(place);
         Applying(number, change)
+    }
+
+    fn take_any_work(&mut self) -> Option<Applying> {
+        let (number, change) = self.sink.as_mut()?.work.pop()?;
+        Some(Applying(number, change))
     }
 
     pub fn apply_now(&mut self, held: Applying) {
@@ -398,6 +416,7 @@ impl World {
 
     /// All that has arrived at the sink is applied.
     pub fn apply_all(&mut self) {
+        self.tell_outcomes();
         while self.sink.as_ref().is_some_and(|p| !p.work.is_empty()) {
             self.apply_step();
             self.tell_outcomes();
@@ -489,6 +508,22 @@ impl World {
 
     /// Everything that can be done is done, but no time passes and nothing is synced.
     pub fn flow(&mut self) {
+        self.flow_with(Self::apply_all);
+    }
+
+    /// The same while the sink cannot bring this name to any state.
+    pub fn flow_refusing(&mut self, at: &str, why: &Refusal) {
+        self.flow_with(|world| {
+            while let Some(held) = world.take_any_work() {
+                match &held.1 {
+                    change if names(change, &path(at)) => world.refuse(&held, why.clone()),
+                    _ => world.apply_now(held),
+                }
+            }
+        });
+    }
+
+    fn flow_with(&mut self, mut apply: impl FnMut(&mut Self)) {
         for _ in 0..PATIENCE_STEPS {
             if self.idle_but_sync() {
                 return;
@@ -497,7 +532,7 @@ impl World {
             self.hear();
             self.read_all();
             self.ship();
-            self.apply_all();
+            apply(self);
             self.answer();
         }
         panic!("it does not come to rest");
