@@ -1,8 +1,15 @@
 //! What power cuts, crashes and lost memory leave behind (rules 21, 22, 28).
 
+use osync::engine::walk::Suspicion;
+use osync::fs::memory::MemoryFs;
+use osync::sink::applier::Applier;
+use osync::sink::brake::Brake;
+use osync::tree::{Body, Entry, RelPath, State};
+use osync::wire::message::{Change, Refusal};
+
 use super::equal;
 use crate::world::World;
-use crate::world::steps::{mkdir, path, write};
+use crate::world::steps::{mkdir, one, path, write};
 
 #[test]
 fn same_size_same_mtime_crash() {
@@ -59,6 +66,31 @@ fn distrusted_file_is_not_built_on() {
         act(&mut w);
         w.hear();
         w.must_settle();
+    }
+
+    let fs = MemoryFs::default();
+    write(&mut fs.disk(), "x", b"00000");
+    let ino = fs.disk().find(&path("x")).expect("it was just written");
+    let stat = fs.disk().stat(ino).expect("it was just written");
+    let distrust = Some(Suspicion::new(stat.ctime, stat.ctime));
+    let applier = Applier::new(fs, Brake::new(9, 1.0), distrust);
+    let attributes = Change::Entries {
+        dir: RelPath::root(),
+        entries: vec![Entry {
+            name: one("x"),
+            state: State::Present(stat.metadata(Vec::new()), Body::Unchanged),
+        }],
+    };
+    let rename = Change::Rename {
+        from: path("x"),
+        to: path("y"),
+        kind: stat.kind,
+        size: stat.size,
+        mtime: stat.mtime,
+    };
+    for change in [attributes, rename] {
+        let outcome = applier.apply(change);
+        assert_eq!(outcome.refused, [(0, Refusal::Mismatch)]);
     }
 }
 

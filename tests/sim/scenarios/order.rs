@@ -14,10 +14,10 @@ use crate::world::steps::{one, path, write};
 #[test]
 fn pack_overtaken_by_fresh_look() {
     let mut w = equal(&[]);
-    w.mkdir("c");
+    w.write("c", "1");
     w.hear();
     let held = w.look("c");
-    w.rm_r("c");
+    w.rm("c");
     w.flow();
     w.tell(held);
     w.must_settle();
@@ -42,7 +42,7 @@ fn stale_absent_above_fresh_child() {
     w.hear();
     let held = w.look("a");
     w.mkdir("a");
-    w.hear();
+    w.flow();
     w.write("a/a", "2");
     w.hear();
     assert!(!w.asked("a/a"), "nothing is read below a claim");
@@ -247,12 +247,13 @@ fn absent_before_rename_event() {
 #[test]
 fn rename_into_walked_region() {
     let begin = || {
-        let w = World::quiet();
+        let mut w = World::quiet();
         make(&w, "aa/old", "1");
         make(&w, "zz/new/f", "2");
+        w.until("the sink is registered", World::sink_takes_changes);
         w
     };
-    at_every_moment(150, begin, |w| {
+    at_every_moment(300, begin, |w| {
         w.mv("zz/new", "aa/new");
         w.must_settle();
         w.write("aa/new/f", "it is watched");

@@ -388,6 +388,14 @@ impl World {
         Applying(number, change)
     }
 
+    pub fn has_work(&self, at: &str) -> bool {
+        let process = self.sink.as_ref().expect("a sink");
+        process
+            .work
+            .iter()
+            .any(|(_, change)| names(change, &path(at)))
+    }
+
     fn take_any_work(&mut self) -> Option<Applying> {
         let (number, change) = self.sink.as_mut()?.work.pop()?;
         Some(Applying(number, change))
@@ -421,6 +429,17 @@ impl World {
             self.apply_step();
             self.tell_outcomes();
             self.judge_files().expect("I2 holds");
+        }
+    }
+
+    /// The sink registers; no reader does anything meanwhile.
+    pub fn register(&mut self) {
+        while !self.sink_takes_changes() {
+            self.connect_step();
+            self.ship();
+            self.sync();
+            self.answer();
+            self.wait(20);
         }
     }
 
