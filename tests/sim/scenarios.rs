@@ -1,1 +1,44 @@
-//! Named histories: each rule of order, and each bug that was found.
+//! Named histories: each rule of order, and each bug that was found. Each test tells its history in
+//! the order in which it breaks a replicator without the rule.
+
+mod durability;
+mod flush;
+mod order;
+mod outcomes;
+mod sessions;
+mod walks;
+mod watches;
+
+use crate::world::World;
+
+/// A world with these files, in directories that are made for them, equal on both sides.
+fn equal(files: &[(&str, &str)]) -> World {
+    let mut world = World::quiet();
+    for (path, content) in files {
+        make(&world, path, content);
+    }
+    world.must_settle();
+    world.wait(2_000);
+    world.must_settle();
+    world
+}
+
+fn make(world: &World, at: &str, content: &str) {
+    for (end, _) in at.match_indices('/') {
+        let dir = crate::world::steps::path(&at[..end]);
+        if world.src.disk().find(&dir).is_err() {
+            world.mkdir(&at[..end]);
+        }
+    }
+    world.write(at, content);
+}
+
+/// Does something after every number of steps that a history has, in turn.
+fn at_every_moment(moments: u64, begin: impl Fn() -> World, act: impl Fn(&mut World)) {
+    for moment in 0..moments {
+        let mut world = begin();
+        world.some_steps(moment);
+        act(&mut world);
+        world.must_settle();
+    }
+}

@@ -1,5 +1,7 @@
 //! The world: one source, one sink, the network between them, and time.
 
+pub mod steps;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
@@ -90,6 +92,8 @@ pub struct World {
     steps: u64,
     failure: Option<String>,
     power_was_cut: bool,
+    /// The last answer to a flush: whether it was complete, and with how many problems.
+    flushed: Option<(bool, u64)>,
 }
 
 /// The operator's connection.
@@ -123,6 +127,7 @@ impl World {
             steps: 0,
             failure: None,
             power_was_cut: false,
+            flushed: None,
             faults,
         };
         world.src.disk().events_max = world.faults.events_max;
@@ -182,7 +187,7 @@ impl World {
     fn limits(&self) -> Limits {
         Limits {
             queue_entries_max: self.faults.queue_entries_max,
-            in_flight_entries_max: 1000,
+            in_flight_entries_max: self.faults.in_flight_entries_max,
             problems_max: 3,
             hold_off: HoldOff {
                 min_ms: 200,
@@ -432,7 +437,6 @@ impl World {
 
     /// A reader carries out an order while users act between its steps.
     fn read_step(&mut self) {
-        let now = self.now().wall;
         let Some(process) = &mut self.source else {
             return;
         };
@@ -440,6 +444,14 @@ impl World {
             return;
         }
         let (ticket, order) = process.orders.remove(self.rng.below(process.orders.len()));
+        let finding = self.carry_out(&order);
+        if let Some(process) = &mut self.source {
+            process.found.push((ticket, finding));
+        }
+    }
+
+    fn carry_out(&mut self, order: &Order) -> Finding {
+        let now = self.now().wall;
         if self.faults.users_between_steps && self.users().acts_left > 0 {
             let users = Arc::clone(&self.users);
             let mut rng = Rng::new(self.rng.next());
@@ -451,7 +463,7 @@ impl World {
         }
         let process = self.source.as_mut().expect("it was just there");
         let gone = Finding::StreamEnded { whole: false };
-        let finding = match &order {
+        let finding = match order {
             Order::ReadChunk {
                 stream,
                 offset,
@@ -479,10 +491,10 @@ impl World {
         for open in process.reader.take_opened() {
             process.streams.insert(open.stream, open);
         }
-        process.found.push((ticket, finding.clone()));
         self.src.interrupt(None);
-        self.note_open_reads(&order, &finding);
+        self.note_open_reads(order, &finding);
         self.say(|| format!("look {order:?} = {finding:?}"));
+        finding
     }
 
     fn note_open_reads(&self, order: &Order, finding: &Finding) {
@@ -611,6 +623,13 @@ impl World {
             return;
         }
         let (number, change) = process.work.remove(self.rng.below(process.work.len()));
+        self.apply(number, change);
+    }
+
+    fn apply(&mut self, number: u64, change: Change) {
+        let Some(process) = &mut self.sink else {
+            return;
+        };
         let outcome = process.applier.apply(change);
         process.applied.push((number, outcome.clone()));
         self.say(|| format!("a{number} = {outcome:?}"));
@@ -755,6 +774,7 @@ impl World {
             return;
         };
         self.say(|| format!("flush answered: {result:?}"));
+        self.flushed = Some((result.complete, result.problems));
         let Some((asked, files)) = self.flush.take() else {
             return;
         };

@@ -1,0 +1,146 @@
+//! What power cuts, crashes and lost memory leave behind (rules 21, 22, 28).
+
+use osync::engine::walk::Suspicion;
+use osync::fs::memory::MemoryFs;
+use osync::sink::applier::Applier;
+use osync::sink::brake::Brake;
+use osync::tree::{Body, Entry, RelPath, State};
+use osync::wire::message::{Change, Refusal};
+
+use super::equal;
+use crate::world::World;
+use crate::world::steps::{mkdir, one, path, write};
+
+#[test]
+fn same_size_same_mtime_crash() {
+    let mut w = equal(&[("x", "old!")]);
+    w.write_unseen("x", "new!");
+    w.hear();
+    w.kill_source();
+    w.restart_source();
+    w.must_settle();
+}
+
+#[test]
+fn same_size_same_mtime_overflow() {
+    let mut w = equal(&[("x", "old!"), ("y", "1")]);
+    w.src.disk().events_max = 1;
+    w.write("y", "2");
+    w.write_unseen("x", "new!");
+    w.hear();
+    w.src.disk().events_max = 100;
+    w.must_settle();
+}
+
+#[test]
+fn power_cut_equal_size() {
+    for source_dies_too in [false, true] {
+        let mut w = equal(&[("x", "old")]);
+        w.write("x", "newer");
+        w.write("y", "new");
+        w.flow();
+        assert_eq!(w.file_at_sink("x"), Some(b"newer".to_vec()));
+        w.power_cut_empties_files();
+        assert_eq!(w.file_at_sink("x"), Some(vec![0; 5]));
+        if source_dies_too {
+            w.kill_source();
+            w.restart_source();
+        }
+        w.restart_sink();
+        w.must_settle();
+    }
+}
+
+#[test]
+fn distrusted_file_is_not_built_on() {
+    let acts: [fn(&mut World); 2] = [|w| w.chmod("x", 0o600), |w| w.mv("x", "y")];
+    for act in acts {
+        let mut w = equal(&[("x", "old")]);
+        w.write("x", "newer");
+        w.flow();
+        w.power_cut_empties_files();
+        w.restart_sink();
+        // A change time of now would not be distrusted any more.
+        w.wait(5_000);
+        w.until("the sink is registered", World::sink_takes_changes);
+        act(&mut w);
+        w.hear();
+        w.must_settle();
+    }
+
+    let fs = MemoryFs::default();
+    write(&mut fs.disk(), "x", b"00000");
+    let ino = fs.disk().find(&path("x")).expect("it was just written");
+    let stat = fs.disk().stat(ino).expect("it was just written");
+    let distrust = Some(Suspicion::new(stat.ctime, stat.ctime));
+    let applier = Applier::new(fs, Brake::new(9, 1.0), distrust);
+    let attributes = Change::Entries {
+        dir: RelPath::root(),
+        entries: vec![Entry {
+            name: one("x"),
+            state: State::Present(stat.metadata(Vec::new()), Body::Unchanged),
+        }],
+    };
+    let rename = Change::Rename {
+        from: path("x"),
+        to: path("y"),
+        kind: stat.kind,
+        size: stat.size,
+        mtime: stat.mtime,
+    };
+    for change in [attributes, rename] {
+        let outcome = applier.apply(change);
+        assert_eq!(outcome.refused, [(0, Refusal::Mismatch)]);
+    }
+}
+
+#[test]
+fn dir_mtime_after_child() {
+    let mut w = equal(&[("d/x", "1")]);
+    w.write("d/x", "2");
+    w.must_settle();
+}
+
+#[test]
+fn root_metadata_is_compared() {
+    let set = |disk: &mut osync::fs::memory::Disk, secs| {
+        let root = disk.root();
+        let mut meta = disk.stat(root).expect("a root").metadata(Vec::new());
+        meta.mtime.secs = secs;
+        disk.set_meta(root, &meta).expect("a root");
+    };
+    let mut w = World::prepared(
+        |_| {},
+        |src, dst| {
+            set(src, 5);
+            set(dst, 6);
+        },
+    );
+    w.must_settle();
+    w.user_does("", |disk| set(disk, 7));
+    w.must_settle();
+}
+
+#[test]
+fn huge_directory_excess() {
+    let mut w = World::prepared(
+        |faults| faults.page_names = 2,
+        |src, dst| {
+            for disk in [src, dst] {
+                mkdir(disk, "d");
+            }
+        },
+    );
+    for at in ["d/b", "d/e", "d/h"] {
+        w.write(at, "both");
+    }
+    for at in [
+        "d/a", "d/c", "d/ca", "d/d", "d/f", "d/g", "d/i", "d/j", "d/k",
+    ] {
+        write(&mut w.dst.disk(), at, b"excess");
+        let ino = w.dst.disk().find(&path(at)).expect("it was just written");
+        assert!(w.dst.disk().stat(ino).is_ok());
+    }
+    w.users().record(&w.dst.disk());
+    w.must_settle();
+}

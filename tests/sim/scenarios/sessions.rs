@@ -1,0 +1,110 @@
+//! Sessions, marks and resume points (rules 8, 13, 14, 23).
+
+use osync::wire::message::Refusal;
+
+use super::{at_every_moment, equal};
+
+#[test]
+fn rename_replayed() {
+    let begin = || {
+        let w = equal(&[("b", "1"), ("d/x", "2"), ("e/y", "3")]);
+        w.rm_r("e");
+        w.mkdir("e");
+        w.mv("b", "a");
+        w.write("b", "new");
+        w.mv("d", "e");
+        w.mkdir("d");
+        w.write("d/z", "also new");
+        w
+    };
+    at_every_moment(120, begin, |w| w.cut_all());
+    let mut w = begin();
+    w.flow();
+    w.cut_all();
+    w.must_settle();
+}
+
+#[test]
+fn resume_renumbered() {
+    let mut w = equal(&[("a", "1"), ("b", "1"), ("c", "1")]);
+    w.write("a", "22");
+    w.write("b", "33");
+    w.flow();
+    w.sync();
+    w.answer();
+    w.write("b", "444");
+    w.write("c", "555");
+    w.hear();
+    w.read_all();
+    w.cut_all();
+    w.must_settle();
+}
+
+#[test]
+fn late_applier_of_old_epoch() {
+    let mut w = equal(&[("x", "0")]);
+    w.write("x", "1");
+    w.hear();
+    w.read_all();
+    w.ship();
+    let late = w.take_work("x");
+    w.cut_all();
+    w.write("x", "22");
+    for _ in 0..20 {
+        w.flow();
+        w.sync();
+        w.wait(100);
+    }
+    assert!(!w.sink_takes_changes(), "an older change is still applied");
+    assert_eq!(w.file_at_sink("x"), Some(b"0".to_vec()));
+    w.apply_now(late);
+    w.must_settle();
+}
+
+#[test]
+fn mark_overtakes_problem() {
+    let mut w = equal(&[("x", "1")]);
+    w.write("x", "2");
+    w.hear();
+    w.read_all();
+    w.ship();
+    let held = w.take_work("x");
+    let why = Refusal::Problem {
+        operation: "write".to_owned(),
+        errno: libc::EACCES,
+    };
+    w.refuse(&held, why);
+    w.wait(30);
+    w.sync();
+    // The problem is lost with the connection; the mark that covers it comes with the next.
+    w.cut_all();
+    w.must_settle();
+}
+
+#[test]
+fn target_rolled_back() {
+    let mut w = equal(&[("d/x", "old")]);
+    let snapshot = w.dst.disk().clone();
+    w.write("d/x", "newer");
+    w.write("y", "new");
+    w.must_settle();
+    w.kill_sink();
+    *w.dst.disk() = snapshot;
+    w.restart_sink();
+    w.must_settle();
+}
+
+#[test]
+fn state_rolled_back() {
+    let mut w = equal(&[("x", "1")]);
+    let old = w.sink_state();
+    w.write("x", "22");
+    w.must_settle();
+    w.kill_sink();
+    w.restore_sink_state(old);
+    let snapshot = w.dst.disk().clone();
+    w.write("x", "333");
+    *w.dst.disk() = snapshot;
+    w.restart_sink();
+    w.must_settle();
+}

@@ -1,0 +1,90 @@
+//! Listings and walks (rules 4b, 4c), and what found its way into them.
+
+use super::equal;
+use crate::world::World;
+use crate::world::steps::{mkdir, one, path, write};
+
+#[test]
+fn listing_overtakes_read() {
+    let mut w = World::prepared(
+        |_| {},
+        |src, dst| {
+            for disk in [&mut *src, dst] {
+                mkdir(disk, "b");
+                mkdir(disk, "b/a");
+            }
+            write(src, "b/a/a", b"4");
+        },
+    );
+    w.register();
+    w.enqueue(&["b/a/a"]);
+    let held = w.look("b/a/a");
+    // Nobody watches b/a yet, so nobody tells.
+    w.rm("b/a/a");
+    assert_eq!(w.src.disk().events_waiting(), 0);
+    for _ in 0..10 {
+        w.flow();
+        w.wait(20);
+    }
+    w.tell(held);
+    w.must_settle();
+}
+
+#[test]
+fn out_and_back_unwatched() {
+    let mut w = equal(&[("b/x", "1"), ("b/y", "1")]);
+    w.pause();
+    w.mkdir("new");
+    w.mv("b", "new/c");
+    w.write("new/c/x", "22");
+    w.enqueue(&["b/x", "b"]);
+    w.resume();
+    w.read_all();
+    w.mv("new/c", "b");
+    w.rm("b/y");
+    w.must_settle();
+}
+
+#[test]
+fn page_whose_last_name_vanishes() {
+    for step in 0..12 {
+        let mut w = World::prepared(
+            |faults| faults.page_names = 2,
+            |src, _| {
+                for at in ["a", "b", "c", "d", "e"] {
+                    write(src, at, b"1");
+                }
+            },
+        );
+        w.until("the sink is registered", World::sink_takes_changes);
+        let own = w.look("");
+        w.tell(own);
+        let root = w.src.disk().root();
+        w.between_steps(step, move |disk| {
+            disk.unlink(root, &one("b")).expect("it is there");
+        });
+        let held = w.list("");
+        w.tell(held);
+        w.must_settle();
+    }
+}
+
+#[test]
+fn queue_head_behind_its_directory() {
+    let mut w = equal(&[("x", "0")]);
+    w.pause();
+    w.mkdir("d");
+    let names: Vec<String> = (0..100).map(|n| format!("d/f{n:03}")).collect();
+    for at in &names {
+        w.write(at, "1");
+    }
+    let below: Vec<&str> = names.iter().map(String::as_str).collect();
+    w.enqueue(&below);
+    w.enqueue(&["d"]);
+    assert_eq!(w.dst.disk().find(&path("d")).ok(), None);
+    w.resume();
+    w.until("everything was handed out", |w| {
+        names.iter().all(|at| w.file_at_sink(at).is_some())
+    });
+    w.must_settle();
+}

@@ -1,0 +1,48 @@
+//! Which watch means which directory (rule 31).
+
+use super::{equal, make};
+use crate::world::World;
+
+#[test]
+fn moved_to_lost_in_overflow() {
+    for events_max in [1, 2] {
+        let mut w = equal(&[("d/x", "1"), ("y", "1")]);
+        w.src.disk().events_max = events_max;
+        w.write("y", "2");
+        w.mv("d", "e");
+        w.src.disk().events_max = 100;
+        w.write("e/x", "22");
+        w.hear();
+        w.must_settle();
+        w.write("e/x", "333");
+        w.must_settle();
+    }
+}
+
+#[test]
+fn bind_before_old_rename() {
+    let mut w = equal(&[("d/x", "1")]);
+    w.mv("d", "e");
+    w.rescan("e");
+    w.mv("e", "g");
+    w.mkdir("d");
+    w.rescan("d");
+    w.flow();
+    w.must_settle();
+    w.write("g/x", "22");
+    w.write("d/x", "new");
+    w.must_settle();
+}
+
+#[test]
+fn late_watch_owes_a_rescan() {
+    let mut w = World::quiet_with(|faults| faults.watches_max = 1);
+    make(&w, "d/x", "1");
+    w.until("d is at the sink", |w| w.file_at_sink("d/x").is_some());
+    w.flow();
+    w.write("d/x", "22");
+    w.src.disk().watches_max = usize::MAX;
+    w.bind("d");
+    assert!(!w.says_converged(), "nobody told what changed before");
+    w.must_settle();
+}
