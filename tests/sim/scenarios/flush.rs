@@ -1,8 +1,18 @@
 //! What a flush waits for, and what it says (rules 19 and 20). That its answer is true is judged by
 //! the world: what was there when it was asked for must survive a power cut.
 
+use osync::channel::Peer;
+use osync::engine::bindings::PathEvent;
+use osync::engine::replica::{Limits, Replica};
+use osync::engine::source::Action;
+use osync::engine::work::{Finding, Order, Seen};
+use osync::engine::{Now, Stamp};
+use osync::tree::{Body, Kind, Metadata, State, Time};
+use osync::wire::message::Credit;
+
 use super::equal;
 use crate::world::World;
+use crate::world::steps::path;
 
 fn answered(w: &World) -> bool {
     w.flushed().is_some()
@@ -121,4 +131,113 @@ fn flush_waits_for_durability() {
     assert!(!answered(&w), "applied is not durable");
     w.until("the flush is answered", answered);
     assert_eq!(w.flushed(), Some((true, 0)));
+}
+
+/// One sink of two, driven by hand: whatever it asks for is found, sent and made durable.
+struct ByHand {
+    replica: Replica,
+    looks: usize,
+    sent: u64,
+}
+
+impl ByHand {
+    fn new(key: u64) -> Self {
+        let mut replica = Replica::new(key, Limits::default());
+        // The first walk is of no matter here: it has a later stamp than all that is asked about.
+        let credit = Credit {
+            bytes: 64 << 20,
+            messages: 1000,
+        };
+        replica.attach(at(0), stamp(1000), 1, vec![Peer(key)], credit, None);
+        Self {
+            replica,
+            looks: 0,
+            sent: 0,
+        }
+    }
+
+    fn event(&mut self, ms: u64, pos: u64) {
+        let event = PathEvent::Touched {
+            path: path("x"),
+            attributes: false,
+            is_dir: false,
+            closed: false,
+        };
+        self.replica
+            .event(at(ms), stamp(pos), &event, &mut Vec::new());
+    }
+
+    fn serve(&mut self, ms: u64) {
+        let mut out = Vec::new();
+        self.replica.dispatch(at(ms), &mut out);
+        while let Some(action) = out.pop() {
+            match action {
+                Action::Read { ticket, order } => {
+                    let finding = match order {
+                        Order::Look { names, .. } => {
+                            self.looks += 1;
+                            let seen = names.iter().map(|_| Seen::Is {
+                                state: State::Present(meta(), Body::Empty),
+                                while_open: false,
+                            });
+                            Finding::Looked(seen.collect())
+                        }
+                        Order::LookDir { .. } => Finding::Dir(meta()),
+                        _ => continue,
+                    };
+                    self.replica.found(at(ms), ticket, finding, &mut out);
+                }
+                Action::SendData { .. } => self.sent += 1,
+                _ => {}
+            }
+        }
+        let (done, credit) = (self.sent, Credit::default());
+        let sane = self
+            .replica
+            .acknowledged(at(ms), Vec::new(), done, done, credit);
+        assert!(sane, "a mark of what was sent");
+    }
+}
+
+fn at(ms: u64) -> Now {
+    Now {
+        ms,
+        ..Now::default()
+    }
+}
+
+fn stamp(pos: u64) -> Stamp {
+    Stamp { pos, since_ms: 0 }
+}
+
+fn meta() -> Metadata {
+    Metadata {
+        kind: Kind::Fifo,
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        mtime: Time::default(),
+        rdev: 0,
+        xattrs: Vec::new(),
+    }
+}
+
+#[test]
+fn hot_path_slow_sink() {
+    let (mut fast, mut slow) = (ByHand::new(1), ByHand::new(2));
+    for pos in 5..50 {
+        let ms = pos * 100;
+        fast.event(ms, pos);
+        slow.event(ms, pos);
+        fast.serve(ms);
+        fast.serve(ms + 20);
+        assert!(!slow.replica.reached(6), "its place is the earliest");
+    }
+    assert!(fast.replica.reached(6), "a slow sink holds up no other");
+    slow.serve(60_000);
+    slow.serve(60_020);
+    assert!(slow.replica.reached(50), "one look tells all");
+    assert_eq!(slow.looks, 1);
+    assert!(fast.looks < 45, "a hot file is held off");
 }
