@@ -122,6 +122,9 @@ const LEAVE_MS: u64 = 30_000;
 const SLACK_MESSAGES: usize = 64;
 /// Outcomes in one acknowledgement.
 const OUTCOMES_MAX: usize = 256;
+/// Names in the answers and places in the outcomes of one acknowledgement; a name has at most 255
+/// bytes, and a header 1 MiB.
+const NAMES_MAX: usize = 2048;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -463,7 +466,7 @@ impl Sink {
             return;
         }
         loop {
-            let outcomes = self.order.take_outcomes(OUTCOMES_MAX);
+            let outcomes = self.order.take_outcomes(OUTCOMES_MAX, NAMES_MAX);
             let more = self.order.has_outcomes();
             // Marks count only once every outcome they cover was sent.
             let (applied, durable) = if more { self.acknowledged } else { marks };

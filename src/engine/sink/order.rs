@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::engine::footprint::Footprint;
-use crate::wire::message::{Change, Credit, Outcome};
+use crate::wire::message::{Answer, Change, Credit, Outcome};
 
 /// Numbers with an outcome that was more than "done" that are remembered for a resume; of what lies
 /// before them nothing is claimed.
@@ -155,9 +155,21 @@ impl Order {
         !self.outcomes.is_empty()
     }
 
-    pub(super) fn take_outcomes(&mut self, most: usize) -> Vec<(u64, Outcome)> {
-        let count = self.outcomes.len().min(most);
-        self.outcomes.drain(..count).collect()
+    /// Takes outcomes for one message: at most so many, and no more once their names are many, since
+    /// a header is bounded. One alone always fits.
+    pub(super) fn take_outcomes(&mut self, most: usize, names_max: usize) -> Vec<(u64, Outcome)> {
+        let mut taken = Vec::new();
+        let mut names = 0;
+        while taken.len() < most
+            && let Some((_, outcome)) = self.outcomes.front()
+        {
+            names += names_in(outcome);
+            if names > names_max && !taken.is_empty() {
+                break;
+            }
+            taken.extend(self.outcomes.pop_front());
+        }
+        taken
     }
 
     /// Since which number the exceptions are known, and the exceptions up to `durable`.
@@ -171,4 +183,17 @@ impl Order {
         known.sort_unstable();
         (self.exceptions_from, known)
     }
+}
+
+fn names_in(outcome: &Outcome) -> usize {
+    let answer = match &outcome.answer {
+        Some(Answer::Names {
+            lacks,
+            differs,
+            excess,
+            ..
+        }) => lacks.len() + differs.len() + excess.len(),
+        _ => 0,
+    };
+    answer + outcome.refused.len() + outcome.made.len()
 }

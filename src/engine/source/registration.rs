@@ -140,6 +140,11 @@ impl Source {
                 out,
             );
         }
+        if self.sessions.by_command.contains_key(&peer) {
+            let text = "this connection has registered already".to_owned();
+            refuse(peer, ErrorCode::OutOfPhase, text, out);
+            return self.end_session(now, peer, out);
+        }
         if let Err((code, text)) = self.sessions.check(&request) {
             out.push(Action::Log {
                 urgent: true,

@@ -169,7 +169,7 @@ impl ByHand {
 
     fn serve(&mut self, ms: u64) {
         let mut out = Vec::new();
-        self.replica.dispatch(at(ms), &mut out);
+        self.replica.dispatch(at(ms), false, &mut out);
         while let Some(action) = out.pop() {
             match action {
                 Action::Read { ticket, order } => {
