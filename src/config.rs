@@ -105,7 +105,7 @@ pub struct Settings {
     #[serde(deserialize_with = "within::<_, _, 1024, 16_777_216>")]
     pub in_flight_entries_max: usize,
     /// Problems remembered one by one for each sink. Default 10 000, limits 16 to 1 000 000. Beyond,
-    /// they collapse into one for their directory, which stands for all below.
+    /// they are counted, and a whole walk finds them again once there is room.
     #[serde(deserialize_with = "within::<_, _, 16, 1_000_000>")]
     pub problems_max: usize,
     /// Milliseconds for which a file that has just been sent is left alone when it changes again.
@@ -152,7 +152,7 @@ pub struct Settings {
     /// long as the last one took. Default 50, limits 10 to 60 000.
     #[serde(deserialize_with = "within::<_, _, 10, 60_000>")]
     pub sync_interval_ms: u64,
-    /// Milliseconds of silence after which a peer is asked whether it is there. Default 5000, limits
+    /// Milliseconds between two questions whether a peer is there. Default 5000, limits
     /// 100 to 300 000.
     #[serde(deserialize_with = "within::<_, _, 100, 300_000>")]
     pub heartbeat_ms: u64,
