@@ -17,6 +17,19 @@ pub const HALF_WAIT_MS: u64 = 20;
 /// Most halves of renames that wait; above it the oldest counts as moved out of the tree.
 pub const HALVES_MAX: usize = 1024;
 
+/// What happened to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touch {
+    /// The name means something else than before: made, removed, moved in or out.
+    Name,
+    /// Its metadata changed.
+    Attributes,
+    /// Its content changed.
+    Content,
+    /// A writer has closed the file: its content may have changed, and it may be whole now.
+    Closed,
+}
+
 /// What an event means for paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathEvent {
@@ -24,12 +37,10 @@ pub enum PathEvent {
     Touched {
         /// The path.
         path: RelPath,
-        /// Metadata alone changed.
-        attributes: bool,
+        /// How.
+        touch: Touch,
         /// It is a directory.
         is_dir: bool,
-        /// A writer has closed the file: it may be whole now.
-        closed: bool,
     },
     /// A directory appeared: by mkdir, or from outside the watched directories.
     DirAppeared(RelPath),
@@ -225,9 +236,8 @@ impl Bindings {
             if dir.is_root() && event.what == What::Attributes {
                 out.push(PathEvent::Touched {
                     path: dir,
-                    attributes: true,
+                    touch: Touch::Attributes,
                     is_dir: true,
-                    closed: false,
                 });
             }
             return;
@@ -254,9 +264,13 @@ impl Bindings {
             What::MovedTo(cookie) => self.moved_to(cookie, event.wd, name, path, is_dir, out),
             what => out.push(PathEvent::Touched {
                 path,
-                attributes: what == What::Attributes,
+                touch: match what {
+                    What::Attributes => Touch::Attributes,
+                    What::Modified => Touch::Content,
+                    What::Closed => Touch::Closed,
+                    _ => Touch::Name,
+                },
                 is_dir,
-                closed: what == What::Closed,
             }),
         }
     }
@@ -276,9 +290,8 @@ impl Bindings {
             } else {
                 PathEvent::Touched {
                     path: to,
-                    attributes: false,
+                    touch: Touch::Name,
                     is_dir,
-                    closed: false,
                 }
             });
             return;
@@ -341,9 +354,8 @@ impl Bindings {
         } else {
             PathEvent::Touched {
                 path: half.path,
-                attributes: false,
+                touch: Touch::Name,
                 is_dir: false,
-                closed: false,
             }
         });
     }

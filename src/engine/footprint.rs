@@ -5,7 +5,7 @@
 //! under way (the credit in messages bounds them), so the answer is a plain comparison of footprints,
 //! without any index.
 
-use crate::tree::{Name, NameRange, RelPath};
+use crate::tree::{Body, Entry, Name, NameRange, RelPath, State};
 use crate::wire::message::Change;
 
 /// What a piece of work touches.
@@ -40,7 +40,9 @@ impl Footprint {
         match change {
             Change::Entries { dir, entries } => {
                 let names = entries.iter().map(|entry| entry.name.clone()).collect();
-                Self::Entries(vec![(dir.clone(), names)])
+                let mut groups = vec![(dir.clone(), names)];
+                groups.extend(entries.iter().filter_map(built_on));
+                Self::Entries(groups)
             }
             Change::DirMeta { dir, .. } => Self::DirMeta(dir.clone()),
             Change::Rename { from, to, .. } => Self::Entries(
@@ -124,6 +126,14 @@ impl Footprint {
             .map(|(dir, names)| (dir, names.as_slice()))
             .chain(one)
     }
+}
+
+/// The other name that a further name of an inode builds on.
+fn built_on(entry: &Entry) -> Option<(RelPath, Vec<Name>)> {
+    let State::Present(_, Body::Link { to, .. }) = &entry.state else {
+        return None;
+    };
+    to.split().map(|(dir, name)| (dir, vec![name]))
 }
 
 fn holds(names: &[Name], name: &[u8]) -> bool {

@@ -5,7 +5,9 @@
 //! - [`bindings`]: which watch descriptor means which directory.
 //! - [`footprint`]: which two pieces of work must not overtake each other.
 //! - [`queue`], [`walk`]: what waits to be looked at, and the walks that find more.
-//! - [`replica`]: one sink as the source sees it; [`ledger`]: its problems.
+//! - [`scan`]: walks of the source alone.
+//! - [`replica`]: one sink as the source sees it; [`ledger`]: its problems; [`links`]: which names mean
+//!   the same inode.
 //! - [`work`]: what readers are asked.
 //! - [`session`]: registration, heartbeat and termination, as the source keeps them.
 //! - [`source`], [`sink`]: the two machines that put these together.
@@ -13,9 +15,11 @@
 pub mod bindings;
 pub mod footprint;
 pub mod ledger;
+pub mod links;
 pub mod meter;
 pub mod queue;
 pub mod replica;
+pub mod scan;
 pub mod session;
 pub mod sink;
 pub mod source;

@@ -43,6 +43,12 @@ pub struct Waiting {
     pub appeared: bool,
     /// Looks in a row that found it changing or open for writing.
     pub unsettled: u32,
+    /// Position of the last cause that may have changed the content; 0 if only the name or metadata
+    /// did. What was read since holds that content, under whichever name.
+    pub content_pos: u64,
+    /// Names of its inode are missing, and were when it was put here: they are searched for if they
+    /// still are.
+    pub rechecks: bool,
 }
 
 impl Waiting {
@@ -55,6 +61,8 @@ impl Waiting {
             want,
             appeared: false,
             unsettled: 0,
+            content_pos: 0,
+            rechecks: false,
         }
     }
 
@@ -73,6 +81,17 @@ impl Waiting {
         self.want = self.want.max(other.want);
         self.appeared |= other.appeared;
         self.unsettled = self.unsettled.max(other.unsettled);
+        self.content_pos = self.content_pos.max(other.content_pos);
+        self.rechecks |= other.rechecks;
+    }
+
+    /// The same, for a cause at `pos` that may have changed the content.
+    #[must_use]
+    pub fn with_content(self, pos: u64) -> Self {
+        Self {
+            content_pos: self.content_pos.max(pos),
+            ..self
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Stamp;
+use super::work::Links;
 use crate::tree::{Name, RelPath, Time};
 
 /// Names in one page.
@@ -60,6 +61,8 @@ pub struct Rescan {
     pub stamp: Stamp,
     /// Files not to be trusted by size and time.
     pub suspicion: Option<Suspicion>,
+    /// Position at which the suspicion arose: what was read since is above it. 0 without suspicion.
+    pub suspected_pos: u64,
     /// The sink has just made this directory: everything in it is sent without asking.
     pub fresh: bool,
 }
@@ -71,7 +74,18 @@ impl Rescan {
         Self {
             stamp,
             suspicion: None,
+            suspected_pos: 0,
             fresh: false,
+        }
+    }
+
+    /// A comparison that trusts nothing that changed within the suspicion, which arose at `pos`.
+    #[must_use]
+    pub fn suspect(stamp: Stamp, suspicion: Suspicion, pos: u64) -> Self {
+        Self {
+            suspicion: Some(suspicion),
+            suspected_pos: pos,
+            ..Self::compare(stamp)
         }
     }
 
@@ -79,6 +93,7 @@ impl Rescan {
         Self {
             stamp: self.stamp.earliest(other.stamp),
             suspicion: Suspicion::widest(self.suspicion, other.suspicion),
+            suspected_pos: self.suspected_pos.max(other.suspected_pos),
             fresh: self.fresh && other.fresh,
         }
     }
@@ -125,6 +140,8 @@ pub struct Visit {
     pub subdirs: Vec<(Name, bool)>,
     /// Names to look at.
     pub looks: VecDeque<Name>,
+    /// Names of the page that are one of several.
+    pub linked: Vec<(Name, Links)>,
     /// Looks under way.
     pub looking: u32,
     /// The sink could not name everything in excess: the page is compared again.
@@ -310,6 +327,7 @@ impl Walker {
                 next_after: None,
                 subdirs: Vec::new(),
                 looks: VecDeque::new(),
+                linked: Vec::new(),
                 looking: 0,
                 again: false,
             },

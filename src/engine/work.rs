@@ -47,8 +47,8 @@ pub enum Order {
         after: Option<Name>,
         /// At most so many.
         names_max: usize,
-        /// False if names alone are wanted.
-        compare: bool,
+        /// What is wanted of each name.
+        detail: Detail,
         /// Files to be named as suspects.
         suspicion: Option<Suspicion>,
     },
@@ -72,6 +72,17 @@ pub enum Order {
     },
 }
 
+/// What is listed of each name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Its kind.
+    Kind,
+    /// Its kind, and whether it is one name of several.
+    Links,
+    /// All that is compared.
+    Everything,
+}
+
 /// A name to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookName {
@@ -81,6 +92,37 @@ pub struct LookName {
     pub attributes: bool,
     /// Take the file even if a writer has it open or it changes: it never settles.
     pub unsettled: bool,
+    /// What to do if it turns out to be one name of several.
+    pub further: Further,
+}
+
+/// How to look at an entry that has further names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Further {
+    /// Nothing is known of its other names: say only that there are some.
+    Unknown,
+    /// Take it whole: the sink learns the inode's content by this name.
+    Whole,
+    /// Say that it is the same inode as this other name, if it is.
+    LinkTo(RelPath),
+}
+
+/// An inode of the source, to tell which names mean the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Inode {
+    /// Device of the file system.
+    pub dev: u64,
+    /// Number on that device.
+    pub ino: u64,
+}
+
+/// That an entry is one name of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Links {
+    /// What all of them mean.
+    pub inode: Inode,
+    /// How many there are, those outside the root included; at least 2.
+    pub count: u64,
 }
 
 /// What a reader found.
@@ -132,6 +174,19 @@ pub struct Listed {
     pub upto: Option<Name>,
     /// Files of the page that count as different.
     pub suspects: Vec<Name>,
+    /// Names of the page that are one of several.
+    pub linked: Vec<(Name, Links)>,
+}
+
+/// One name of several that found no room in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spilled {
+    /// What it means.
+    pub links: Links,
+    /// The name.
+    pub path: RelPath,
+    /// The sink was found to hold the same under this name.
+    pub held: bool,
 }
 
 /// What a look saw under one name.
@@ -143,6 +198,8 @@ pub enum Seen {
         state: State,
         /// It was read although it was changing or open for writing.
         while_open: bool,
+        /// Set if it is one name of several.
+        links: Option<Links>,
     },
     /// A large file, now open as this stream.
     Large {
@@ -152,7 +209,12 @@ pub enum Seen {
         meta: Metadata,
         /// As above.
         while_open: bool,
+        /// As above.
+        links: Option<Links>,
     },
+    /// One name of several, of which more must be known before it is read ([`Further::Unknown`]), or
+    /// not the same inode as the name that was given ([`Further::LinkTo`]).
+    Linked(Links),
     /// It changed while it was read, or a writer has it open.
     Unsettled,
     /// A file whose content is not wanted now.
@@ -175,7 +237,8 @@ impl Seen {
         matches!(
             self,
             Self::Is {
-                state: State::Absent | State::Present(_, Body::Unchanged),
+                state: State::Absent
+                    | State::Present(_, Body::Unchanged { .. } | Body::Link { .. }),
                 ..
             }
         )

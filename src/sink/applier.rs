@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Mutex;
 
-use crate::fs::{Fs, Way, open_way};
+use crate::fs::{Fs, Stat, Way, open_way};
 use crate::sink::brake::Brake;
 use crate::sink::reconciler::{self, Distrust};
 use crate::tree::{Body, Entry, Kind, Metadata, Name, RelPath, State, Time};
@@ -172,24 +172,11 @@ impl<F: Fs> Applier<F> {
                     step("write", self.fs.write_at(&stage, 0, &content))?;
                     self.place(dir, name, stage, &meta).map(|()| false)
                 }
-                Body::Unchanged => {
-                    let stat = self.fs.stat(dir, name);
-                    if stat.is_ok_and(|stat| self.is_distrusted(stat.ctime)) {
-                        return Err(Box::new(Refusal::Mismatch));
-                    }
-                    let set = self.fs.set_file_meta(dir, name, &meta);
-                    match set {
-                        // Another name may share the file, or it is not the file that was meant: the
-                        // whole state comes instead (rule 29).
-                        Err(error)
-                            if [libc::EMLINK, libc::ENOENT, libc::EISDIR]
-                                .iter()
-                                .any(|&e| is(&error, e)) =>
-                        {
-                            Err(Box::new(Refusal::Mismatch))
-                        }
-                        set => step("set metadata", set).map(|()| false),
-                    }
+                Body::Unchanged { links } => {
+                    self.metadata_alone(dir, name, &meta, links).map(|()| false)
+                }
+                Body::Link { to, links } => {
+                    self.further_name(dir, name, &meta, &to, links).map(|()| false)
                 }
                 Body::Target(target) => self
                     .place_special(dir, name, &meta, &target)
@@ -198,6 +185,67 @@ impl<F: Fs> Applier<F> {
                 Body::Empty => self.place_special(dir, name, &meta, &[]).map(|()| false),
             },
         }
+    }
+
+    /// Sets the metadata of the file that the sink has. If other names share it than those meant, or
+    /// it is not the file that was meant, the whole state comes instead (rule 29).
+    fn metadata_alone(
+        &self,
+        dir: &F::Dir,
+        name: &Name,
+        meta: &Metadata,
+        links: u64,
+    ) -> Result<(), Refused> {
+        let stat = self.fs.stat(dir, name);
+        if stat.is_ok_and(|stat| self.is_distrusted(stat.ctime)) {
+            return Err(Box::new(Refusal::Mismatch));
+        }
+        match self.fs.set_file_meta(dir, name, meta, links) {
+            Err(error)
+                if [libc::EMLINK, libc::ENOENT, libc::EISDIR]
+                    .iter()
+                    .any(|&e| is(&error, e)) =>
+            {
+                Err(Box::new(Refusal::Mismatch))
+            }
+            set => step("set metadata", set),
+        }
+    }
+
+    /// Makes `name` a further name of what `other` is, if that is what the source described (rule 27).
+    fn further_name(
+        &self,
+        dir: &F::Dir,
+        name: &Name,
+        meta: &Metadata,
+        other: &RelPath,
+        links: Option<u64>,
+    ) -> Result<(), Refused> {
+        let mismatch = || Box::new(Refusal::Mismatch);
+        let (other_dir, other_name) = other.split().ok_or_else(mismatch)?;
+        let from = self.open(&other_dir).map_err(|_| mismatch())?;
+        let stat = self.fs.stat(&from, &other_name).map_err(|_| mismatch())?;
+        if !is_described(&stat, meta) || self.is_distrusted(stat.ctime) {
+            return Err(mismatch());
+        }
+        let mut names = stat.nlink;
+        match self.fs.stat(dir, name) {
+            Ok(there) if there.same_inode(&stat) => {}
+            Ok(there) if there.kind == Kind::Dir => {
+                self.remove(dir, name)?;
+                names += 1;
+            }
+            Ok(_) => names += 1,
+            Err(_) => {
+                self.brake.add(1);
+                names += 1;
+            }
+        }
+        // More names than the source has: some of them mean something else there.
+        if links.is_some_and(|links| names > links) {
+            return Err(mismatch());
+        }
+        step("link", self.fs.link(&from, &other_name, dir, name, &stat))
     }
 
     fn place(
@@ -350,6 +398,13 @@ impl<F: Fs> Applier<F> {
         let dir = self.open(&dir)?;
         self.place(&dir, &name, stage.file, meta)
     }
+}
+
+/// True if this is what the source saw, as far as a stat tells.
+fn is_described(stat: &Stat, meta: &Metadata) -> bool {
+    let same = |stat: &Stat| (stat.kind, stat.mode, stat.uid, stat.gid, stat.mtime, stat.rdev);
+    let described = (meta.kind, meta.mode, meta.uid, meta.gid, meta.mtime, meta.rdev);
+    same(stat) == described && (meta.kind != Kind::File || stat.size == meta.size)
 }
 
 fn single(result: Result<(), Refused>) -> Outcome {

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::engine::walk::Suspicion;
-use crate::engine::work::Finding;
+use crate::engine::work::{Detail, Finding};
 use crate::fs::{Fs, Stat};
 use crate::source::reader::list;
 use crate::tree::{Digest, Kind, ListEntry, Name, NameRange, RelPath};
@@ -27,7 +27,7 @@ pub fn compare<F: Fs>(
         Page::Entries(entries) => entries.len(),
     };
     let most = theirs + ENTRIES_MAX;
-    let (mine, more, suspects) = match list(fs, dir, range.after.as_ref(), most, true, distrust) {
+    let (mine, more, suspects) = match list(fs, dir, range.after.as_ref(), most, Detail::Everything, distrust) {
         Ok(Finding::Listed(listed)) => (listed.entries, listed.upto.is_some(), listed.suspects),
         Ok(_) => return Answer::Failed(0),
         Err(Finding::Broken(_)) => return Answer::Missing,
@@ -61,7 +61,7 @@ fn names(theirs: &[ListEntry], mine: &[ListEntry], suspects: &[Name], mut more: 
             excess.push(other.name.clone());
         }
         match mine.next_if(|other| other.name == entry.name) {
-            Some(other) if other == entry && !suspects.contains(&entry.name) => {}
+            Some(other) if entry.is_held_as(other) && !suspects.contains(&entry.name) => {}
             Some(_) => differs.push(entry.name.clone()),
             None => lacks.push(entry.name.clone()),
         }

@@ -10,10 +10,11 @@ use bytes::Bytes;
 
 use crate::engine::walk::Suspicion;
 use crate::engine::work::{
-    Finding, INLINE_BYTES_MAX, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, Listed, LookName, Order, Seen,
+    Detail, Finding, Further, INLINE_BYTES_MAX, Inode, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, Links,
+    Listed, LookName, Order, Seen,
 };
 use crate::fs::{Fs, Stat, Way, open_way};
-use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time};
+use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time, Xattrs};
 use crate::wire::message::{ENTRY_COST, xattrs_cost};
 
 /// A file changed less than this long ago is asked for writers before it is read, in seconds. Older
@@ -96,9 +97,9 @@ impl<F: Fs> Reader<F> {
                 dir,
                 after,
                 names_max,
-                compare,
+                detail,
                 suspicion,
-            } => list(fs, dir, after.as_ref(), *names_max, *compare, *suspicion),
+            } => list(fs, dir, after.as_ref(), *names_max, *detail, *suspicion),
             Order::ReadChunk { .. } | Order::EndStream { .. } => {
                 Ok(Finding::StreamEnded { whole: false })
             }
@@ -136,6 +137,9 @@ impl<F: Fs> Reader<F> {
                 if let State::Present(meta, body) = state {
                     header += xattrs_cost(meta) as u64;
                     bytes += body.len() as u64;
+                }
+                if let State::Present(_, Body::Link { to, .. }) = state {
+                    header += to.len() as u64;
                 }
             }
             seen.push(next);
@@ -182,10 +186,18 @@ impl<F: Fs> Reader<F> {
                 return Seen::Is {
                     state: State::Absent,
                     while_open: false,
+                    links: None,
                 };
             }
             Err(error) => return failed("stat", &error),
         };
+        if let Some(links) = links_of(&stat) {
+            match &name.further {
+                Further::Unknown if !name.attributes => return Seen::Linked(links),
+                Further::LinkTo(other) => return further_name(fs, &stat, links, other),
+                Further::Unknown | Further::Whole => {}
+            }
+        }
         let looked = match stat.kind {
             Kind::File if name.attributes => self.attributes(fs, dir, &name.name),
             Kind::File if !content && stat.size > 0 => Ok(Seen::Withheld),
@@ -210,8 +222,9 @@ impl<F: Fs> Reader<F> {
         let stat = fs.stat_file(&file).map_err(|e| ("stat", e))?;
         let xattrs = fs.file_xattrs(&file).map_err(|e| ("read attributes", e))?;
         Ok(Seen::Is {
-            state: State::Present(stat.metadata(xattrs), Body::Unchanged),
+            state: State::Present(stat.metadata(xattrs), Body::Unchanged { links: 1 }),
             while_open: false,
+            links: links_of(&stat),
         })
     }
 
@@ -246,6 +259,7 @@ impl<F: Fs> Reader<F> {
                 stream,
                 meta: before.metadata(xattrs),
                 while_open: written,
+                links: links_of(&before),
             });
         }
         let size = usize::try_from(before.size).expect("an inline file fits into memory");
@@ -265,6 +279,7 @@ impl<F: Fs> Reader<F> {
         Ok(Seen::Is {
             state: State::Present(before.metadata(xattrs), Body::Content(content)),
             while_open: written,
+            links: links_of(&before),
         })
     }
 }
@@ -284,6 +299,35 @@ fn failed(operation: &'static str, error: &io::Error) -> Seen {
     Seen::Failed {
         operation,
         errno: error.raw_os_error().unwrap_or(0),
+    }
+}
+
+/// Of an entry with several names, what they mean.
+fn links_of(stat: &Stat) -> Option<Links> {
+    (stat.kind != Kind::Dir && stat.nlink > 1).then_some(Links {
+        inode: Inode {
+            dev: stat.dev,
+            ino: stat.ino,
+        },
+        count: stat.nlink,
+    })
+}
+
+/// Says that an entry is the same inode as another name, if it is.
+fn further_name<F: Fs>(fs: &F, stat: &Stat, links: Links, other: &RelPath) -> Seen {
+    match stat_path(fs, other) {
+        Ok(Some(there)) if there.same_inode(stat) => Seen::Is {
+            state: State::Present(
+                stat.metadata(Xattrs::new()),
+                Body::Link {
+                    to: other.clone(),
+                    links: None,
+                },
+            ),
+            while_open: false,
+            links: Some(links),
+        },
+        _ => Seen::Linked(links),
     }
 }
 
@@ -329,6 +373,7 @@ fn special<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, stat: &Stat) -> Result<Seen
         return Ok(Seen::Unsettled);
     }
     Ok(Seen::Is {
+        links: links_of(stat),
         state: State::Present(meta, body),
         while_open: false,
     })
@@ -456,7 +501,7 @@ pub fn list<F: Fs>(
     path: &RelPath,
     after: Option<&Name>,
     names_max: usize,
-    compare: bool,
+    detail: Detail,
     suspicion: Option<Suspicion>,
 ) -> Result<Finding, Finding> {
     let dir = way(fs, path)?;
@@ -468,12 +513,22 @@ pub fn list<F: Fs>(
         ..Listed::default()
     };
     for (name, kind) in names {
-        if !compare && let Some(kind) = kind {
+        if let (Detail::Kind, Some(kind)) | (Detail::Links, Some(kind @ Kind::Dir)) = (detail, kind)
+        {
             listed.entries.push(bare(name, kind));
             continue;
         }
-        match list_entry(fs, &dir, &name) {
+        let seen = match detail {
+            Detail::Kind | Detail::Links => fs
+                .stat(&dir, &name)
+                .map(|stat| (bare(name.clone(), stat.kind), stat)),
+            Detail::Everything => list_entry(fs, &dir, &name),
+        };
+        match seen {
             Ok((entry, stat)) => {
+                if let Some(links) = links_of(&stat) {
+                    listed.linked.push((name.clone(), links));
+                }
                 let suspect = suspicion.is_some_and(|suspicion| suspicion.holds(stat.ctime));
                 if suspect && stat.kind != Kind::Dir {
                     listed.suspects.push(name);
@@ -500,6 +555,7 @@ fn bare(name: Name, kind: Kind) -> ListEntry {
         mtime: Time::default(),
         rdev: 0,
         extra: 0,
+        linked: false,
     }
 }
 
@@ -527,6 +583,7 @@ pub fn list_entry<F: Fs>(fs: &F, dir: &F::Dir, name: &Name) -> io::Result<(ListE
         mtime: stat.mtime,
         rdev: stat.rdev,
         extra: ListEntry::extra_of(&xattrs, &target),
+        linked: links_of(&stat).is_some(),
     };
     Ok((entry, stat))
 }

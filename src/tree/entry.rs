@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Name;
+use super::{Name, RelPath};
 
 /// Most bytes of extended attributes (names and values together) that one entry may carry.
 /// ext4 holds 4 KiB to 64 KiB an inode; larger sets are a problem of the entry, never cut.
@@ -111,7 +111,19 @@ pub enum Body {
     Target(Bytes),
     /// The content that the sink has already: metadata alone, to be refused unless the sink holds a
     /// file of this size and mtime under this name (rule 29).
-    Unchanged,
+    Unchanged {
+        /// How many names the sink's file may have: all that are known to mean this same file, since
+        /// its metadata changes under each of them.
+        links: u64,
+    },
+    /// What another name holds: this is a further name of the same inode. To be refused unless the
+    /// sink holds there what the metadata describes (rule 27); extended attributes are left out.
+    Link {
+        /// The other name.
+        to: RelPath,
+        /// How many names the sink's inode may have then, if that is to be checked.
+        links: Option<u64>,
+    },
 }
 
 impl Body {
@@ -119,7 +131,7 @@ impl Body {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::Empty | Self::Unchanged => 0,
+            Self::Empty | Self::Unchanged { .. } | Self::Link { .. } => 0,
             Self::Content(bytes) | Self::Target(bytes) => bytes.len(),
         }
     }

@@ -52,9 +52,22 @@ pub struct ListEntry {
     pub rdev: u64,
     /// xxh3 over the extended attributes and, of a symlink, its target; 0 if there is neither.
     pub extra: u64,
+    /// It has further names. Only the sink having some where the source has none counts as different:
+    /// those of the source may lie outside its root.
+    pub linked: bool,
 }
 
 impl ListEntry {
+    /// True if the sink's entry `held` needs no change to be what this one of the source is.
+    #[must_use]
+    pub fn is_held_as(&self, held: &Self) -> bool {
+        let unlinked = |entry: &Self| Self {
+            linked: false,
+            ..entry.clone()
+        };
+        unlinked(self) == unlinked(held) && (self.linked || !held.linked)
+    }
+
     /// The value of [`ListEntry::extra`] for these attributes and this symlink target.
     #[must_use]
     pub fn extra_of(xattrs: &Xattrs, target: &[u8]) -> u64 {
@@ -86,7 +99,7 @@ impl Digest {
     pub fn of(entries: &[ListEntry]) -> Self {
         let mut hash = Xxh3::new();
         for entry in entries {
-            let mut fixed = [0u8; 56];
+            let mut fixed = [0u8; 57];
             let mut at = 0;
             let mut put = |bytes: &[u8]| {
                 fixed[at..at + bytes.len()].copy_from_slice(bytes);
@@ -102,6 +115,7 @@ impl Digest {
             put(&entry.mtime.nanos.to_le_bytes());
             put(&entry.rdev.to_le_bytes());
             put(&entry.extra.to_le_bytes());
+            put(&[u8::from(entry.linked)]);
             let used = at;
             hash.update(&fixed[..used]);
             hash.update(entry.name.as_bytes());

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::{ProblemsReport, QueueReport, Status, TransferReport};
 use crate::tree::{
-    Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, Time,
+    Body, Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, Time,
 };
 
 /// Version of the protocol. Peers with another major number refuse each other.
@@ -176,9 +176,12 @@ impl Change {
 /// Fixed part of the cost of a message and of each entry, in bytes.
 pub const ENTRY_COST: usize = 64;
 
-fn entry_cost(entry: &Entry) -> usize {
+/// What one entry costs of the credit, in bytes, its content included.
+#[must_use]
+pub fn entry_cost(entry: &Entry) -> usize {
     let held = match &entry.state {
         State::Absent => 0,
+        State::Present(meta, Body::Link { to, .. }) => xattrs_cost(meta) + to.len(),
         State::Present(meta, body) => xattrs_cost(meta) + body.len(),
     };
     ENTRY_COST + entry.name.as_bytes().len() + held

@@ -8,7 +8,9 @@ use crate::engine::footprint::Footprint;
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
 use crate::engine::walk::{PAGE_NAMES_MAX, Rescan, Step};
-use crate::engine::work::{LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, LookName, Order};
+use crate::engine::work::{
+    Detail, Further, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, LookName, Order,
+};
 use crate::engine::{Now, Stamp, Ticket};
 use crate::tree::{NAME_BYTES_MAX, Name, NameRange, RelPath, XATTRS_BYTES_MAX};
 use crate::wire::message::{ENTRY_COST, Lane};
@@ -55,6 +57,7 @@ impl Replica {
             self.retry_problems(now);
         }
         self.dispatch_renames(out);
+        self.dispatch_gather(now, out);
         let lanes: &[Lane] = if ending {
             &[Lane::Live]
         } else {
@@ -65,13 +68,13 @@ impl Replica {
             self.dispatch_walk(now, lane, out);
             self.dispatch_streams(lane, out);
         }
-        self.note_whole();
+        self.note_whole(now);
     }
 
     fn retry_problems(&mut self, now: Now) {
         for path in self.ledger.due(now) {
-            let stamp = self.fresh_stamp(now);
-            self.backlog.put_now(now.ms, path, Waiting::appeared(stamp));
+            let wish = Waiting::appeared(self.fresh_stamp(now)).with_content(self.last_pos);
+            self.backlog.put_now(now.ms, path, wish);
         }
         if self.ledger.take_unlisted() {
             let stamp = self.fresh_stamp(now);
@@ -293,7 +296,7 @@ impl Replica {
         first: &Name,
         out: &mut Vec<Action>,
     ) {
-        let mut names = Vec::new();
+        let (mut names, mut further) = (Vec::new(), Vec::new());
         for name in self.queue(lane).ready_in(&dir, first, LOOK_NAMES_MAX) {
             let path = dir.join(&name);
             let busy =
@@ -302,9 +305,17 @@ impl Replica {
                 continue;
             }
             let wish = self.queue(lane).remove(&path).expect("a ready path waits");
-            names.push((name, wish));
+            match self.further(&path, &wish, &names) {
+                Some(how) => {
+                    further.push(how);
+                    names.push((name, wish));
+                }
+                None => self.wait_for_other_name(now, lane, path, wish),
+            }
         }
-        self.look(now, lane, dir, names, None, out);
+        if !names.is_empty() {
+            self.look(now, lane, dir, names, further, None, out);
+        }
     }
 
     fn look(
@@ -313,13 +324,15 @@ impl Replica {
         lane: Lane,
         dir: RelPath,
         names: Vec<(Name, Waiting)>,
+        further: Vec<Further>,
         visit: Option<u64>,
         out: &mut Vec<Action>,
     ) {
-        let asked = names.iter().map(|(name, wish)| LookName {
+        let asked = names.iter().zip(further).map(|((name, wish), further)| LookName {
             name: name.clone(),
             attributes: wish.want == Want::Attributes,
             unsettled: wish.unsettled >= super::UNSETTLED_TRIES,
+            further,
         });
         let order = Order::Look {
             dir: dir.clone(),
@@ -330,7 +343,12 @@ impl Replica {
         let footprint = Footprint::Entries(vec![(dir.clone(), claimed)]);
         self.begin(
             lane,
-            Work::Looks(Looks { dir, names, visit }),
+            Work::Looks(Looks {
+                dir,
+                names,
+                visit,
+                read_pos: self.last_pos,
+            }),
             footprint,
             LOOK_COST,
             order,
@@ -381,7 +399,10 @@ impl Replica {
             dir: dir.clone(),
             after: visit.after.clone(),
             names_max: page_names,
-            compare: !visit.rescan.fresh,
+            detail: match visit.rescan.fresh {
+                true => Detail::Kind,
+                false => Detail::Everything,
+            },
             suspicion: visit.rescan.suspicion,
         };
         let range = NameRange {
@@ -408,6 +429,7 @@ impl Replica {
         let count = visit.looks.len().min(LOOK_NAMES_MAX);
         let candidates: Vec<Name> = visit.looks.drain(..count).collect();
         let mut names = Vec::with_capacity(candidates.len());
+        let mut further = Vec::with_capacity(candidates.len());
         for name in candidates {
             let path = dir.join(&name);
             if let Some(stream) = self.streams.values_mut().find(|stream| stream.path == path) {
@@ -415,12 +437,20 @@ impl Replica {
                 stream.wish.stamp = stream.wish.stamp.earliest(rescan.stamp);
                 continue;
             }
+            let pos = rescan.suspected_pos;
             if self.blocked(&path) {
                 // Somebody holds it: it waits in the queue, so that the page can go on.
-                self.queue(lane)
-                    .put(now.ms, path, Waiting::appeared(rescan.stamp));
-            } else {
-                names.push((name, Waiting::new(rescan.stamp, Want::State)));
+                let wish = Waiting::appeared(rescan.stamp).with_content(pos);
+                self.queue(lane).put(now.ms, path, wish);
+                continue;
+            }
+            let wish = Waiting::new(rescan.stamp, Want::State).with_content(pos);
+            match self.further(&path, &wish, &names) {
+                Some(how) => {
+                    further.push(how);
+                    names.push((name, wish));
+                }
+                None => self.wait_for_other_name(now, lane, path, wish),
             }
         }
         if names.is_empty() {
@@ -432,7 +462,7 @@ impl Replica {
             .get_mut(&id)
             .expect("the visit is there")
             .looking += names.len() as u32;
-        self.look(now, lane, dir, names, Some(id), out);
+        self.look(now, lane, dir, names, further, Some(id), out);
         true
     }
 

@@ -16,9 +16,41 @@ use crate::wire::message::{Change, Lane, Page};
 /// Pages up to this many entries are sent without asking by digest first.
 const SMALL_PAGE: usize = 4;
 
+/// What a look has to tell, before it is sent.
+#[derive(Default)]
+struct Told {
+    entries: Vec<Entry>,
+    sent: Vec<(Name, Sent)>,
+    /// The earliest cause of any of it.
+    stamp: Option<Stamp>,
+    /// Entries with several names, and whether they are told with their content.
+    linked: Vec<(RelPath, Waiting, bool)>,
+}
+
+impl Told {
+    fn push(&mut self, name: Name, stamp: Stamp, flags: Sent, state: State) {
+        self.stamp = Some(self.stamp.map_or(stamp, |s| s.earliest(stamp)));
+        self.sent.push((name.clone(), flags));
+        self.entries.push(Entry { name, state });
+    }
+}
+
+/// True if the sink needs nothing else to make the entry.
+fn is_whole(state: &State) -> bool {
+    match state {
+        State::Absent => false,
+        State::Present(_, body) => {
+            !matches!(body, Body::Unchanged { .. } | Body::Link { .. })
+        }
+    }
+}
+
 impl Replica {
     /// Takes the result of a reading.
     pub fn found(&mut self, now: Now, ticket: Ticket, finding: Finding, out: &mut Vec<Action>) {
+        if self.searched(now, ticket, &finding) {
+            return;
+        }
         let Some(reading) = self.readings.get_mut(&ticket) else {
             return close_streams(&finding, out);
         };
@@ -135,85 +167,60 @@ impl Replica {
         seen: Vec<Seen>,
         out: &mut Vec<Action>,
     ) {
-        let Looks { dir, names, visit } = looks;
-        let dir = &dir;
-        let mut entries = Vec::with_capacity(names.len());
-        let mut sent = Vec::with_capacity(names.len());
-        let mut stamp: Option<Stamp> = None;
+        let Looks {
+            dir,
+            names,
+            visit,
+            read_pos,
+        } = looks;
+        let mut told = Told::default();
         let mut unread = VecDeque::new();
         for ((name, wish), seen) in names.into_iter().zip(seen) {
             let path = dir.join(&name);
             match seen {
-                Seen::Is {
-                    state: State::Present(_, Body::Unchanged),
-                    ..
-                } if self.state_waits(&path) => {
-                    // The content has changed as well: the whole state is looked at.
+                Seen::Is { state, .. } if !self.still_holds(&path, &wish, &state) => {
                     let wish = Waiting {
                         want: Want::State,
                         ..wish
                     };
                     self.queue(lane).put(now.ms, path, wish);
                 }
-                Seen::Is { state, while_open } => {
+                Seen::Is {
+                    state,
+                    while_open,
+                    links,
+                } => {
                     let flags = self.flags(lane, visit, &name, &wish, &state);
                     if !flags.is_dir {
                         self.note_sent(now, lane, &path, while_open);
                     }
-                    stamp = Some(stamp.map_or(wish.stamp, |s| s.earliest(wish.stamp)));
-                    sent.push((name.clone(), flags));
-                    entries.push(Entry { name, state });
+                    let state = self.note_links(&path, links, visit.is_some(), state);
+                    if links.is_some() {
+                        told.linked.push((path, wish, is_whole(&state)));
+                    }
+                    told.push(name, wish.stamp, flags, state);
                 }
                 Seen::Large {
                     stream,
                     meta,
                     while_open,
+                    links,
                 } => {
-                    self.streams.insert(
-                        stream,
-                        Stream {
-                            path,
-                            meta,
-                            wish,
-                            lane,
-                            while_open,
-                            offset: 0,
-                            busy: false,
-                        },
-                    );
-                }
-                Seen::Unsettled => {
-                    self.retries += 1;
-                    let hold = self.limits.hold_off.at(wish.unsettled + 1);
-                    let wish = Waiting {
-                        unsettled: wish.unsettled + 1,
-                        not_before_ms: now.ms + hold,
-                        ..wish
-                    };
-                    self.queue(lane).put(now.ms, path, wish);
-                }
-                Seen::Withheld => {
-                    let wish = Waiting {
-                        not_before_ms: self.content_after_ms.max(now.ms + 1),
-                        ..wish
-                    };
-                    self.queue(lane).put(now.ms, path, wish);
-                }
-                Seen::Failed { operation, errno } => {
-                    self.ledger.failed(
-                        now,
+                    let begun = Stream {
                         path,
-                        Failure {
-                            side: Side::Source,
-                            operation,
-                            errno,
-                            halted: false,
-                            number: self.last_number(),
-                        },
-                    );
+                        meta,
+                        wish,
+                        lane,
+                        while_open,
+                        links,
+                        read_pos,
+                        offset: 0,
+                        busy: false,
+                    };
+                    self.streams.insert(stream, begun);
                 }
                 Seen::Unread if visit.is_some() => unread.push_back(name),
-                Seen::Unread => self.queue(lane).put_now(now.ms, path, wish),
+                other => self.not_told(now, lane, path, wish, other),
             }
         }
         if let Some(visit) = visit.and_then(|id| self.walker(lane).visits.get_mut(&id)) {
@@ -221,12 +228,43 @@ impl Replica {
             visit.looks = unread;
         } else {
             for name in unread {
-                let wish = Waiting::appeared(stamp.unwrap_or_else(|| self.fresh_stamp(now)));
+                let stamp = told.stamp.unwrap_or_else(|| self.fresh_stamp(now));
+                let wish = Waiting::appeared(stamp).with_content(self.last_pos);
                 self.queue(lane).put(now.ms, dir.join(&name), wish);
             }
         }
-        let Some(stamp) = stamp else { return };
-        self.void_below(now, dir, &entries, out);
+        self.tell(now, lane, dir, told, read_pos, out);
+    }
+
+    /// What a look of metadata alone, or of a further name, builds on must still be what the sink has.
+    fn still_holds(&self, path: &RelPath, wish: &Waiting, state: &State) -> bool {
+        match state {
+            State::Present(_, Body::Unchanged { .. }) => !self.state_waits(path),
+            State::Present(_, Body::Link { to, .. }) => self.may_link(path, wish, to),
+            _ => true,
+        }
+    }
+
+    /// Sends what a look has seen.
+    fn tell(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        dir: RelPath,
+        told: Told,
+        read_pos: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let Told {
+            entries,
+            sent,
+            stamp: Some(stamp),
+            linked,
+        } = told
+        else {
+            return;
+        };
+        self.void_below(now, &dir, &entries, out);
         // A directory that appeared is sent, watched, listed, in this order.
         for (name, _) in sent
             .iter()
@@ -239,18 +277,55 @@ impl Replica {
             dir: dir.clone(),
             names: sent,
         };
-        self.number(
-            now,
-            lane,
-            stamp,
-            Change::Entries {
-                dir: dir.clone(),
-                entries,
-            },
-            subject,
-            out,
-        );
-        self.parent_meta(now, lane, dir, stamp);
+        let change = Change::Entries {
+            dir: dir.clone(),
+            entries,
+        };
+        self.number(now, lane, stamp, change, subject, out);
+        self.parent_meta(now, lane, &dir, stamp);
+        for (path, wish, whole) in linked {
+            if whole {
+                self.anchored(now, &path, wish.stamp, read_pos);
+            }
+            self.look_for_others(now, &path, &wish);
+        }
+    }
+
+    /// A name about which a look has nothing to tell waits again, or is a problem.
+    fn not_told(&mut self, now: Now, lane: Lane, path: RelPath, wish: Waiting, seen: Seen) {
+        match seen {
+            Seen::Unsettled => {
+                self.retries += 1;
+                let hold = self.limits.hold_off.at(wish.unsettled + 1);
+                let wish = Waiting {
+                    unsettled: wish.unsettled + 1,
+                    not_before_ms: now.ms + hold,
+                    ..wish
+                };
+                self.queue(lane).put(now.ms, path, wish);
+            }
+            Seen::Withheld => {
+                let wish = Waiting {
+                    not_before_ms: self.content_after_ms.max(now.ms + 1),
+                    ..wish
+                };
+                self.queue(lane).put(now.ms, path, wish);
+            }
+            Seen::Linked(links) => self.seen_linked(now, lane, path, wish, links),
+            Seen::Failed { operation, errno } => {
+                let failure = Failure {
+                    side: Side::Source,
+                    operation,
+                    errno,
+                    halted: false,
+                    number: self.last_number(),
+                };
+                self.ledger.failed(now, path, failure);
+            }
+            Seen::Unread | Seen::Is { .. } | Seen::Large { .. } => {
+                self.queue(lane).put_now(now.ms, path, wish);
+            }
+        }
     }
 
     fn flags(
@@ -338,9 +413,11 @@ impl Replica {
             is_dir,
         };
         self.number(now, Lane::Live, stamp, change, subject, out);
-        for path in [&from, &to] {
+        // A file that moved has the content that the sink moved, unless more was said of it.
+        let moved = if is_dir { Want::State } else { Want::Attributes };
+        for (path, want) in [(&from, Want::State), (&to, moved)] {
             self.live
-                .put_now(now.ms, path.clone(), Waiting::new(stamp, Want::State));
+                .put_now(now.ms, path.clone(), Waiting::new(stamp, want));
             if is_dir {
                 self.backlog_walk.owe(path.clone(), Rescan::compare(stamp));
             }
@@ -372,6 +449,7 @@ impl Replica {
             .filter(|entry| entry.kind == Kind::Dir);
         visit.subdirs = dirs.map(|entry| (entry.name.clone(), false)).collect();
         visit.looks = listed.suspects.into();
+        visit.linked = listed.linked;
         if rescan.fresh {
             visit.subdirs.clear();
             visit.looks = listed
@@ -460,22 +538,30 @@ impl Replica {
             wish,
             lane,
             while_open,
+            links,
+            read_pos,
             ..
         } = stream;
         self.note_sent(now, lane, &path, while_open);
         if let Some((dir, name)) = path.split() {
             let entry = Entry {
                 name,
-                state: State::Present(meta.clone(), Body::Unchanged),
+                state: State::Present(meta.clone(), Body::Empty),
             };
             self.void_below(now, &dir, std::slice::from_ref(&entry), out);
+            let noted = self.note_inode(&path, links);
             let change = Change::Publish {
                 stream: id,
                 path: path.clone(),
                 meta,
             };
-            self.number(now, lane, wish.stamp, change, Subject::Publish(path), out);
+            let subject = Subject::Publish(path.clone());
+            self.number(now, lane, wish.stamp, change, subject, out);
             self.parent_meta(now, lane, &dir, wish.stamp);
+            if noted {
+                self.anchored(now, &path, wish.stamp, read_pos);
+                self.look_for_others(now, &path, &wish);
+            }
         }
     }
 

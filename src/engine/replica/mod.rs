@@ -7,9 +7,12 @@
 //!   result gets its number at once.
 //! - `findings` turns what was read into numbered messages.
 //! - `outcomes` takes the sink's answers and marks, and puts back what was not done.
+//! - `further` tells entries with several names, `gather` finds the names that nobody told.
 
 mod dispatch;
 mod findings;
+mod further;
+mod gather;
 mod outcomes;
 mod standing;
 
@@ -17,18 +20,20 @@ pub(crate) use findings::close_streams;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::bindings::PathEvent;
+use super::bindings::{PathEvent, Touch};
 use super::footprint::Footprint;
 use super::ledger::Ledger;
+use super::links::LinkTable;
 use super::meter::Meter;
 use super::queue::{HoldOff, META_DELAY_MS, Queue, Waiting, Want};
 use super::source::Action;
 use super::walk::{Rescan, Suspicion, Walker};
-use super::work::Finding;
+use super::work::{Finding, Links};
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
 use crate::tree::{Metadata, Name, RelPath};
 use crate::wire::message::{Change, Credit, Lane, ToSink};
+use gather::Gather;
 
 /// Limits of one replica, all of them settings of the source.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +56,8 @@ pub struct Limits {
     pub chunk_bytes: u64,
     /// Names in one page of a listing, at most [`super::walk::PAGE_NAMES_MAX`].
     pub page_names: usize,
+    /// Names of entries with several names that are remembered.
+    pub links_max: usize,
     /// A rule that is not kept; `None` outside tests of the simulation.
     pub without: Option<Rule>,
 }
@@ -96,6 +103,7 @@ impl Default for Limits {
             visits_max: 32,
             chunk_bytes: 256 * 1024,
             page_names: super::walk::PAGE_NAMES_MAX,
+            links_max: 32_768,
             without: None,
         }
     }
@@ -103,6 +111,9 @@ impl Default for Limits {
 
 /// Most renames that wait to be sent; above it a rename is told as two looks and a rescan.
 const RENAMES_MAX: usize = 1024;
+
+/// How long a name whose other names are not known waits to be looked at again, in milliseconds.
+const RECHECK_MS: u64 = 1_000;
 
 /// Looks that found a file changing or open before it is taken as it is.
 const UNSETTLED_TRIES: u32 = 4;
@@ -166,6 +177,8 @@ struct Looks {
     dir: RelPath,
     names: Vec<(Name, Waiting)>,
     visit: Option<u64>,
+    /// Every change up to this position of the source was there to be seen.
+    read_pos: u64,
 }
 
 /// A rename that waits to be sent.
@@ -185,6 +198,9 @@ struct Stream {
     wish: Waiting,
     lane: Lane,
     while_open: bool,
+    links: Option<Links>,
+    /// As of the look that opened it.
+    read_pos: u64,
     /// Bytes numbered so far.
     offset: u64,
     busy: bool,
@@ -259,11 +275,17 @@ pub struct Replica {
     in_flight_entries: [usize; 2],
     in_flight_bytes: [u64; 2],
     pub(crate) ledger: Ledger,
+    links: LinkTable,
+    gather: Gather,
+    /// Position of the last cause that the source has told of.
+    last_pos: u64,
     pub(crate) link: Option<Link>,
     last_epoch: u64,
     content_after_ms: u64,
     /// Position of the last whole walk that was owed; "equal" is said only after it.
     whole_walk: Option<u64>,
+    /// The names that the whole walk has left unknown have been searched for.
+    walk_searched: bool,
     pub(crate) sent_meter: Meter,
     pub(crate) applied_meter: Meter,
     pub(crate) retries: u64,
@@ -293,10 +315,14 @@ impl Replica {
             in_flight_entries: [0; 2],
             in_flight_bytes: [0; 2],
             ledger: Ledger::new(limits.problems_max),
+            links: LinkTable::new(limits.links_max),
+            gather: Gather::default(),
+            last_pos: 0,
             link: None,
             last_epoch: 0,
             content_after_ms: 0,
             whole_walk: None,
+            walk_searched: false,
             sent_meter: Meter::default(),
             applied_meter: Meter::default(),
             retries: 0,
@@ -336,19 +362,22 @@ impl Replica {
 
     /// Takes one event of the file system into the queues.
     pub fn event(&mut self, now: Now, stamp: Stamp, event: &PathEvent, out: &mut Vec<Action>) {
+        self.last_pos = stamp.pos;
         match event {
             PathEvent::Touched {
                 path,
-                attributes,
+                touch,
                 is_dir,
-                closed,
             } => {
-                let want = match (attributes, is_dir) {
-                    (true, true) => Want::DirMeta,
-                    (true, false) => Want::Attributes,
-                    (false, _) => Want::State,
+                let wish = match (touch, is_dir) {
+                    (Touch::Attributes, true) => Waiting::new(stamp, Want::DirMeta),
+                    (Touch::Attributes, false) => Waiting::new(stamp, Want::Attributes),
+                    (Touch::Name, _) => Waiting::new(stamp, Want::State),
+                    (Touch::Content | Touch::Closed, _) => {
+                        Waiting::new(stamp, Want::State).with_content(stamp.pos)
+                    }
                 };
-                self.touched(now, path, Waiting::new(stamp, want), *closed, out);
+                self.touched(now, path, wish, *touch == Touch::Closed, out);
             }
             PathEvent::DirAppeared(path) => {
                 self.touched(now, path, Waiting::appeared(stamp), false, out);
@@ -429,6 +458,7 @@ impl Replica {
         self.end_streams(now, out, |stream| {
             from.covers(&stream.path) || to.covers(&stream.path)
         });
+        self.links.renamed(&from, &to, is_dir);
         for lane in [Lane::Live, Lane::Backlog] {
             let moved = if is_dir {
                 self.queue(lane).take_subtree(&from)
@@ -519,7 +549,9 @@ impl Replica {
 
     fn put_back(&mut self, now: Now, lane: Lane, work: Work, out: &mut Vec<Action>) {
         match work {
-            Work::Looks(Looks { dir, names, visit }) => {
+            Work::Looks(Looks {
+                dir, names, visit, ..
+            }) => {
                 let count = names.len() as u32;
                 for (name, wish) in names {
                     self.queue(lane).put(now.ms, dir.join(&name), wish);
@@ -600,18 +632,26 @@ impl Replica {
                 // Looks send without comparing; what replaces them must not trust size and time.
                 let age_secs = (now.ms.saturating_sub(stamp.since_ms) / 1000) as i64 + 1;
                 let suspicion = Suspicion::new(now.wall.minus_secs(age_secs), now.wall);
-                let rescan = Rescan {
-                    suspicion: Some(suspicion),
-                    ..Rescan::compare(stamp)
-                };
+                let rescan = Rescan::suspect(stamp, suspicion, self.last_pos);
                 self.compare(Lane::Backlog, dir, rescan);
             }
         }
     }
 
+    /// Owes a rescan of everything, which does not trust what changed within the suspicion.
+    pub fn owe_suspect(&mut self, suspicion: Suspicion, stamp: Stamp) {
+        self.last_pos = stamp.pos;
+        let rescan = match self.limits.keeps(Rule::Suspicion) {
+            true => Rescan::suspect(stamp, suspicion, stamp.pos),
+            false => Rescan::compare(stamp),
+        };
+        self.owe(RelPath::root(), rescan);
+    }
+
     /// Owes a rescan of a subtree.
     pub fn owe(&mut self, path: RelPath, rescan: Rescan) {
         if path.is_root() {
+            self.walk_searched = false;
             self.whole_walk = Some(
                 self.whole_walk
                     .map_or(rescan.stamp.pos, |pos| pos.max(rescan.stamp.pos)),

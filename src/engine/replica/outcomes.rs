@@ -42,13 +42,19 @@ impl Replica {
             link.credit.bytes = link.credit.bytes.max(credit.bytes);
             link.credit.messages = link.credit.messages.max(credit.messages);
         }
-        self.note_whole();
+        self.note_whole(now);
         true
     }
 
     /// A whole walk has ended when nothing of it is left on the way.
-    pub(super) fn note_whole(&mut self) {
-        if self.whole_walk.is_some_and(|pos| self.reached(pos)) {
+    pub(super) fn note_whole(&mut self, now: Now) {
+        let Some(pos) = self.whole_walk.filter(|&pos| self.reached(pos)) else {
+            return;
+        };
+        if !std::mem::replace(&mut self.walk_searched, true) && self.links.any_incomplete() {
+            let since_ms = now.ms;
+            self.owe_search(Stamp { pos, since_ms });
+        } else {
             self.whole_walk = None;
         }
     }
@@ -159,9 +165,12 @@ impl Replica {
         why: Refusal,
     ) {
         self.retries += 1;
+        self.links.unlinked(&path);
         if !self.limits.keeps(Rule::RefusedWaits) {
             return;
         }
+        // What the sink holds instead is not known: only what is read from now on will do.
+        let wish = wish.with_content(self.last_pos);
         match why {
             Refusal::ParentMissing => self.look_from_top(now, lane, path, wish),
             Refusal::Mismatch => self.queue(lane).put_now(now.ms, path, wish),
@@ -244,7 +253,10 @@ impl Replica {
             return;
         };
         match answer {
-            Answer::Equal => visit.step = Step::Look,
+            Answer::Equal => {
+                visit.step = Step::Look;
+                self.look_at_linked(lane, id);
+            }
             Answer::Different if !full => visit.step = Step::List { full: true },
             Answer::Different => visit.step = Step::List { full: false },
             Answer::Names {
@@ -263,6 +275,7 @@ impl Replica {
                 visit.looks = names.into();
                 visit.again = more;
                 visit.step = Step::Look;
+                self.look_at_linked(lane, id);
             }
             Answer::Missing => {
                 let visit = self
@@ -305,12 +318,14 @@ impl Replica {
         credit: Credit,
         resume: Option<&ResumePoint>,
     ) {
+        self.last_pos = stamp.pos;
         let resume = resume.filter(|point| point.epoch == self.last_epoch && self.last_epoch != 0);
         if let Some(point) = resume {
             self.settle_up_to(point);
         }
         self.put_back_in_flight(now);
         if !resume.is_some_and(|point| point.continuous) {
+            self.links.unlink_all();
             self.owe(RelPath::root(), Rescan::compare(stamp));
         }
         self.last_epoch = epoch;
@@ -388,6 +403,7 @@ impl Replica {
             match subject {
                 Subject::Entries { dir, names } => {
                     for (name, sent) in names {
+                        self.links.unlinked(&dir.join(&name));
                         let wish = if sent.is_dir {
                             Waiting::appeared(stamp)
                         } else {
@@ -412,6 +428,7 @@ impl Replica {
                     );
                 }
                 Subject::Publish(path) => {
+                    self.links.unlinked(&path);
                     self.queue(lane)
                         .put_now(now.ms, path, Waiting::new(stamp, Want::State));
                 }

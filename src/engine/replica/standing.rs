@@ -54,9 +54,11 @@ impl Replica {
             .values()
             .filter(|m| m.lane == lane)
             .map(|m| m.stamp);
+        let gather = self.gather.oldest().filter(|_| lane == Lane::Backlog);
         let all = renames.chain(readings).chain(streams).chain(in_flight);
         all.chain(queue.oldest())
             .chain(walker.oldest())
+            .chain(gather)
             .reduce(Stamp::earliest)
     }
 
@@ -103,6 +105,7 @@ impl Replica {
     pub fn hurry(&mut self, pos: u64) {
         self.live.hurry(pos);
         self.backlog.hurry(pos);
+        self.gather.hurry(pos);
     }
 
     /// When something is to be done without an event.
@@ -113,6 +116,7 @@ impl Replica {
             self.live.deadline(),
             self.backlog.deadline(),
             self.ledger.deadline(),
+            self.gather.deadline(),
         ]
         .into_iter()
         .flatten()

@@ -9,15 +9,16 @@ mod registration;
 use std::collections::BTreeMap;
 
 use super::bindings::{Bindings, PathEvent};
-use super::replica::{Limits, Replica, Rule};
+use super::replica::{Limits, Replica};
+use super::scan::Scan;
 use super::session::{Heartbeat, Sessions};
-use super::walk::{PAGE_NAMES_MAX, Rescan, Step, Suspicion, Walker};
-use super::work::{Finding, Order};
+use super::walk::{Rescan, Suspicion};
+use super::work::{Detail, Finding, Order, Spilled};
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
 use crate::report::Phase;
 use crate::source::watch::{RawEvent, Wd};
-use crate::tree::{Kind, RelPath, Time};
+use crate::tree::{RelPath, Time};
 use crate::wire::message::{Command, ToSink, ToSource};
 
 use operator::Flush;
@@ -59,6 +60,9 @@ pub enum Event {
     Bound(RelPath, Result<Wd, i32>),
     /// A reader has ended.
     Found(Ticket, Finding),
+    /// Answer to [`Action::Gather`], for the sink with this key: names that were spilled, all of one
+    /// inode together; none if there are no more.
+    Gathered(u64, Vec<Spilled>),
     /// A message on the command channel.
     Command(Peer, Command),
     /// A message on the data channel.
@@ -111,6 +115,21 @@ pub enum Action {
         /// Its stream.
         stream: u64,
     },
+    /// Keep these names outside of memory, for the sink with this key.
+    Spill {
+        /// The sink's key.
+        key: u64,
+        /// The names.
+        names: Vec<Spilled>,
+    },
+    /// Give some spilled names back, sorted by inode; answer with [`Event::Gathered`]. What is spilled
+    /// from now on comes after all that was spilled before.
+    Gather {
+        /// The sink's key.
+        key: u64,
+        /// About how many.
+        names_max: usize,
+    },
     /// Send on the command channel.
     SendCommand {
         /// To whom.
@@ -155,6 +174,9 @@ const UNWATCHED_MAX: usize = 4096;
 /// How long the end of the service waits for its sinks, in milliseconds.
 const TERMINATION_MS: u64 = 30_000;
 
+/// Pages that the scan which binds watches has under way.
+const ARMING_PAGES_MAX: usize = 16;
+
 /// Key of the walk that binds watches before any sink asks; sinks have keys from 1.
 const ARMING: u64 = 0;
 
@@ -168,8 +190,7 @@ pub struct Source {
     sessions: Sessions,
     epochs: u64,
     pos: u64,
-    arming: Walker,
-    arming_tickets: BTreeMap<Ticket, u64>,
+    arming: Scan,
     next_ticket: u64,
     unwatched: BTreeMap<RelPath, u64>,
     unwatched_more: u64,
@@ -199,8 +220,7 @@ impl Source {
             sessions: Sessions::default(),
             epochs: 0,
             pos: 0,
-            arming: Walker::new(16, 4096),
-            arming_tickets: BTreeMap::new(),
+            arming: Scan::new(ARMING_PAGES_MAX, Detail::Kind),
             next_ticket: 0,
             unwatched: BTreeMap::new(),
             unwatched_more: 0,
@@ -218,13 +238,7 @@ impl Source {
             flushes: Vec::new(),
         };
         let stamp = source.stamp(now);
-        source.arming.owe(
-            RelPath::root(),
-            Rescan {
-                fresh: true,
-                ..Rescan::compare(stamp)
-            },
-        );
+        source.arming.owe(RelPath::root(), stamp);
         source.arm(out);
         source
     }
@@ -236,6 +250,11 @@ impl Source {
             Event::BarrierPassed(ticket) => self.barrier_passed(now, ticket, out),
             Event::Bound(path, result) => self.bound(now, path, result),
             Event::Found(ticket, finding) => self.found(now, ticket, finding, out),
+            Event::Gathered(key, names) => {
+                if let Some((_, replica)) = self.replicas.get_mut(&key) {
+                    replica.gathered(now, names);
+                }
+            }
             Event::Command(peer, message) => self.command(now, peer, message, out),
             Event::Data(peer, message) => self.data(now, peer, message, out),
             Event::CommandMalformed(peer, why) => self.malformed_command(now, peer, why, out),
@@ -341,13 +360,7 @@ impl Source {
                     pos: self.pos,
                     since_ms: now.ms,
                 };
-                self.arming.owe(
-                    path.clone(),
-                    Rescan {
-                        fresh: true,
-                        ..Rescan::compare(stamp)
-                    },
-                );
+                self.arming.owe(path.clone(), stamp);
             }
             PathEvent::Suspect(_) | PathEvent::Touched { .. } | PathEvent::Renamed { .. } => {}
         }
@@ -361,24 +374,11 @@ impl Source {
     fn overflowed(&mut self, now: Now) {
         self.overflows += 1;
         let suspicion = Suspicion::new(self.queue_empty, now.wall);
-        let suspicion = Some(suspicion).filter(|_| self.settings.limits.keeps(Rule::Suspicion));
         let stamp = self.stamp(now);
         for (_, replica) in self.replicas.values_mut() {
-            replica.owe(
-                RelPath::root(),
-                Rescan {
-                    suspicion,
-                    ..Rescan::compare(stamp)
-                },
-            );
+            replica.owe_suspect(suspicion, stamp);
         }
-        self.arming.owe(
-            RelPath::root(),
-            Rescan {
-                fresh: true,
-                ..Rescan::compare(stamp)
-            },
-        );
+        self.arming.owe(RelPath::root(), stamp);
     }
 
     fn filled(&mut self, now: Now, bytes: u64, fill: f64, out: &mut Vec<Action>) {
@@ -472,67 +472,29 @@ impl Source {
 
     /// Binds watches ahead of any sink, so that a change is seen before the backlog comes by (I5).
     fn arm(&mut self, out: &mut Vec<Action>) {
-        self.arming.advance();
-        let listable: Vec<u64> = self
-            .arming
-            .visits
-            .iter()
-            .filter(|(_, visit)| matches!(visit.step, Step::List { .. }))
-            .map(|(&id, _)| id)
-            .collect();
-        for id in listable {
-            let visit = self
-                .arming
-                .visits
-                .get_mut(&id)
-                .expect("the visit was just listed");
-            visit.step = Step::Listing { full: false };
-            if !std::mem::replace(&mut visit.bound, true) {
+        for page in self.arming.pages() {
+            if page.first {
                 out.push(Action::Bind {
-                    path: visit.dir.clone(),
+                    path: page.dir.clone(),
                 });
             }
-            let order = Order::List {
-                dir: visit.dir.clone(),
-                after: visit.after.clone(),
-                names_max: PAGE_NAMES_MAX,
-                compare: false,
-                suspicion: None,
-            };
             self.next_ticket += 1;
             let ticket = Ticket(ARMING << 40 | self.next_ticket);
-            self.arming_tickets.insert(ticket, id);
-            out.push(Action::Read { ticket, order });
+            self.arming.began(&page, ticket);
+            out.push(Action::Read {
+                ticket,
+                order: page.order,
+            });
         }
-    }
-
-    fn armed(&mut self, ticket: Ticket, finding: Finding) {
-        let Some(id) = self.arming_tickets.remove(&ticket) else {
-            return;
-        };
-        let Some(visit) = self.arming.visits.get_mut(&id) else {
-            return;
-        };
-        let Finding::Listed(listed) = finding else {
-            // Gone or unreadable: the walks of the sinks say so.
-            self.arming.drop_visit(id);
-            return;
-        };
-        visit.next_after = listed.upto;
-        let dirs = listed
-            .entries
-            .into_iter()
-            .filter(|entry| entry.kind == Kind::Dir);
-        visit.subdirs = dirs.map(|entry| (entry.name, true)).collect();
-        visit.step = Step::Look;
-        self.arming.finish_if_done(id);
     }
 
     // ---- readers -------------------------------------------------------------------------------
 
     fn found(&mut self, now: Now, ticket: Ticket, finding: Finding, out: &mut Vec<Action>) {
         if Replica::key_of(ticket) == ARMING {
-            return self.armed(ticket, finding);
+            // Only the directories on the way count, which the scan itself descends into.
+            let _ = self.arming.found(ticket, finding);
+            return;
         }
         match self.replicas.get_mut(&Replica::key_of(ticket)) {
             Some((_, replica)) => replica.found(now, ticket, finding, out),

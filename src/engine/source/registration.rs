@@ -265,15 +265,7 @@ impl Source {
         if let Some((_, replica)) = self.replicas.get_mut(&key) {
             replica.attach(now, stamp, epoch, peers, credit, resume.as_ref());
             if let Some(since) = suspect_since {
-                let suspicion = Some(Suspicion::new(since, now.wall));
-                let suspicion = suspicion.filter(|_| self.settings.limits.keeps(Rule::Suspicion));
-                replica.owe(
-                    RelPath::root(),
-                    Rescan {
-                        suspicion,
-                        ..Rescan::compare(stamp)
-                    },
-                );
+                replica.owe_suspect(Suspicion::new(since, now.wall), stamp);
             }
         }
     }

@@ -16,6 +16,7 @@ const BODY_EMPTY: u8 = 0;
 const BODY_CONTENT: u8 = 1;
 const BODY_TARGET: u8 = 2;
 const BODY_UNCHANGED: u8 = 3;
+const BODY_LINK: u8 = 4;
 
 const PAGE_DIGEST: u8 = 0;
 const PAGE_ENTRIES: u8 = 1;
@@ -147,7 +148,7 @@ pub(super) fn write_entries<'a>(w: &mut Writer, entries: &'a [Entry]) -> Vec<&'a
                 w.bin(name.as_bytes());
             }
             State::Present(meta, body) => {
-                w.array(3);
+                w.array(2 + body_parts(body));
                 w.bin(name.as_bytes());
                 bodies.extend(write_body(w, meta, body));
                 write_metadata(w, meta);
@@ -157,18 +158,39 @@ pub(super) fn write_entries<'a>(w: &mut Writer, entries: &'a [Entry]) -> Vec<&'a
     bodies
 }
 
+/// How many parts of an entry tell its body.
+fn body_parts(body: &Body) -> usize {
+    match body {
+        Body::Empty | Body::Content(_) | Body::Target(_) => 1,
+        Body::Unchanged { .. } => 2,
+        Body::Link { .. } => 3,
+    }
+}
+
 fn write_body<'a>(w: &mut Writer, meta: &Metadata, body: &'a Body) -> Option<&'a Bytes> {
     let (code, content) = match body {
         Body::Empty => (BODY_EMPTY, None),
         Body::Content(content) => (BODY_CONTENT, Some(content)),
         Body::Target(target) => (BODY_TARGET, Some(target)),
-        Body::Unchanged => (BODY_UNCHANGED, None),
+        Body::Unchanged { .. } => (BODY_UNCHANGED, None),
+        Body::Link { .. } => (BODY_LINK, None),
     };
     debug_assert!(
         content.is_none_or(|content| content.len() as u64 == meta.size),
         "the size is what tells the peer where a body ends"
     );
     w.uint(code);
+    match body {
+        Body::Unchanged { links } => w.uint(*links),
+        Body::Link { to, links } => {
+            w.bin(to.as_bytes());
+            match links {
+                Some(links) => w.uint(*links),
+                None => w.nil(),
+            }
+        }
+        Body::Empty | Body::Content(_) | Body::Target(_) => {}
+    }
     content
 }
 
@@ -187,8 +209,8 @@ pub(super) fn read_entries(
 }
 
 fn read_entry(r: &mut Reader<'_>, content: &mut Content) -> Result<Entry, WireError> {
-    let parts = r.list(3, "parts of an entry")?;
-    require(parts == 1 || parts == 3, "an entry has one part or three")?;
+    let parts = r.list(5, "parts of an entry")?;
+    require(parts != 2, "an entry has one part or three and more")?;
     let name = read_name(r)?;
     if parts == 1 {
         return Ok(Entry {
@@ -197,18 +219,50 @@ fn read_entry(r: &mut Reader<'_>, content: &mut Content) -> Result<Entry, WireEr
         });
     }
     let code = r.code("kind of body")?;
+    let reference = read_reference(r, code)?;
+    let expected = reference.as_ref().map_or(1, body_parts);
+    require(parts == 2 + expected, "parts of an entry are missing or too many")?;
     let meta = read_metadata(r)?;
-    let body = read_body(code, &meta, content)?;
+    let body = match reference {
+        Some(body) => check_reference(body, &meta)?,
+        None => read_body(code, &meta, content)?,
+    };
     Ok(Entry {
         name,
         state: State::Present(meta, body),
     })
 }
 
+/// A body that refers to what the sink holds.
+fn read_reference(r: &mut Reader<'_>, code: u8) -> Result<Option<Body>, WireError> {
+    Ok(match code {
+        BODY_UNCHANGED => Some(Body::Unchanged {
+            links: r.uint("number of names")?,
+        }),
+        BODY_LINK => Some(Body::Link {
+            to: read_path_below_root(r)?,
+            links: if r.skip_nil() {
+                None
+            } else {
+                Some(r.uint("number of names")?)
+            },
+        }),
+        _ => None,
+    })
+}
+
+fn check_reference(body: Body, meta: &Metadata) -> Result<Body, WireError> {
+    let fits = match body {
+        Body::Unchanged { .. } => meta.kind == Kind::File,
+        _ => meta.kind != Kind::Dir,
+    };
+    require(fits, "the body does not fit the kind")?;
+    Ok(body)
+}
+
 fn read_body(code: u8, meta: &Metadata, content: &mut Content) -> Result<Body, WireError> {
     match (meta.kind, code) {
         (Kind::File, BODY_CONTENT) => Ok(Body::Content(content.take(meta.size)?)),
-        (Kind::File, BODY_UNCHANGED) => Ok(Body::Unchanged),
         (Kind::Symlink, BODY_TARGET) => {
             let target = content.take(meta.size)?;
             require(!target.is_empty(), "a symlink's target is empty")?;
@@ -286,7 +340,7 @@ pub(super) fn read_page(r: &mut Reader<'_>, range: &NameRange) -> Result<Page, W
 }
 
 fn write_list_entry(w: &mut Writer, entry: &ListEntry) {
-    w.array(10);
+    w.array(11);
     w.bin(entry.name.as_bytes());
     w.uint(u8::from(entry.kind));
     w.uint(entry.mode);
@@ -296,6 +350,7 @@ fn write_list_entry(w: &mut Writer, entry: &ListEntry) {
     write_time(w, entry.mtime);
     w.uint(entry.rdev);
     w.uint(entry.extra);
+    w.flag(entry.linked);
 }
 
 fn read_list_entries(r: &mut Reader<'_>, range: &NameRange) -> Result<Vec<ListEntry>, WireError> {
@@ -314,7 +369,7 @@ fn read_list_entries(r: &mut Reader<'_>, range: &NameRange) -> Result<Vec<ListEn
 }
 
 fn read_list_entry(r: &mut Reader<'_>) -> Result<ListEntry, WireError> {
-    r.array(10, "entry of a listing")?;
+    r.array(11, "entry of a listing")?;
     let entry = ListEntry {
         name: read_name(r)?,
         kind: read_kind(r)?,
@@ -325,6 +380,7 @@ fn read_list_entry(r: &mut Reader<'_>) -> Result<ListEntry, WireError> {
         mtime: read_time(r)?,
         rdev: r.uint("device number")?,
         extra: r.uint("hash of the extras")?,
+        linked: r.flag("further names")?,
     };
     check_numbers(entry.kind, entry.size, entry.rdev)?;
     Ok(entry)

@@ -1,0 +1,314 @@
+//! Which names of the source mean the same inode, as far as a bounded table remembers (rule 27).
+//!
+//! An event names one name of an inode only, and a write through one name is silent at the others. So
+//! the names of an inode are kept as a *group*. One of them is its *anchor*: the name by which the sink
+//! has learned the inode's content. The others are told as further names of the anchor. Whatever the
+//! table says is checked by whoever uses it, the reader on the source and the applier on the sink; a
+//! wrong entry costs a look, never a wrong link.
+//!
+//! At its limit the table gives up groups that are whole on the sink, those unused for longest first.
+//! Where it would have to give up others it refuses the name, which is then gathered on disk
+//! (`replica/gather.rs`).
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::work::{Inode, Links};
+use crate::tree::RelPath;
+
+/// Groups that are looked at for one that can be given up.
+const SEARCH_MAX: usize = 64;
+
+/// The name by which the sink knows the content of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// The name.
+    pub path: RelPath,
+    /// The content holds every change up to this position of the source; 0 if it was only compared.
+    pub read_pos: u64,
+}
+
+/// The names of one inode.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// Each known name, and whether the sink has it as a name of the anchor's inode.
+    names: BTreeMap<RelPath, bool>,
+    /// How many names there were when one was last seen.
+    count: u64,
+    /// The name by which the sink knows the content.
+    pub anchor: Option<Anchor>,
+    /// The name that is about to become the anchor.
+    pub pending: Option<RelPath>,
+    /// All names within the root are known if the count has not risen above this.
+    searched: u64,
+    /// The count when the search under way began.
+    searching: u64,
+    used: u64,
+}
+
+impl Group {
+    /// True if there may be names within the root that are not known.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        (self.names.len() as u64) < self.count && self.searched < self.count
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.is_incomplete() && self.is_linked() && self.pending.is_none()
+    }
+
+    /// True if the sink has every known name as one of the anchor's inode.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        self.anchor.is_some() && self.names.values().all(|&linked| linked)
+    }
+
+    /// How many names are known.
+    #[must_use]
+    pub fn known(&self) -> u64 {
+        self.names.len() as u64
+    }
+
+    /// Every known name but this one.
+    pub fn others(&self, path: &RelPath) -> impl Iterator<Item = &RelPath> {
+        self.names.keys().filter(move |name| *name != path)
+    }
+
+    fn remove(&mut self, path: &RelPath) {
+        self.names.remove(path);
+        self.unlink(path);
+    }
+
+    /// The sink does not have this name as one of the group. Another takes its place as the anchor.
+    fn unlink(&mut self, path: &RelPath) {
+        if let Some(linked) = self.names.get_mut(path) {
+            *linked = false;
+        }
+        let Some(anchor) = self.anchor.as_mut().filter(|anchor| anchor.path == *path) else {
+            return;
+        };
+        match self.names.iter().find(|(_, linked)| **linked) {
+            Some((other, _)) => anchor.path = other.clone(),
+            None => self.anchor = None,
+        }
+    }
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct LinkTable {
+    names: BTreeMap<RelPath, Inode>,
+    groups: HashMap<Inode, Group>,
+    by_use: BTreeMap<u64, Inode>,
+    uses: u64,
+    names_max: usize,
+}
+
+impl LinkTable {
+    /// A table of at most `names_max` names, about 200 bytes and its path each.
+    #[must_use]
+    pub fn new(names_max: usize) -> Self {
+        Self {
+            names: BTreeMap::new(),
+            groups: HashMap::new(),
+            by_use: BTreeMap::new(),
+            uses: 0,
+            names_max,
+        }
+    }
+
+    /// Names known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// True if no name is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The inode of a name.
+    #[must_use]
+    pub fn inode(&self, path: &RelPath) -> Option<Inode> {
+        self.names.get(path).copied()
+    }
+
+    /// The group of a name.
+    #[must_use]
+    pub fn of(&self, path: &RelPath) -> Option<&Group> {
+        self.groups.get(self.names.get(path)?)
+    }
+
+    /// The group of a name, to be changed.
+    pub fn of_mut(&mut self, path: &RelPath) -> Option<&mut Group> {
+        self.groups.get_mut(self.names.get(path)?)
+    }
+
+    /// True if names of this inode are known.
+    #[must_use]
+    pub fn knows(&self, inode: Inode) -> bool {
+        self.groups.contains_key(&inode)
+    }
+
+    /// Remembers that a name was seen to be one of these. False if there is no room for it.
+    #[must_use]
+    pub fn note(&mut self, path: &RelPath, links: Links) -> bool {
+        if self.names.get(path) != Some(&links.inode) {
+            self.forget(path);
+            if self.names.len() >= self.names_max && !self.make_room(links.inode) {
+                return false;
+            }
+            self.names.insert(path.clone(), links.inode);
+        }
+        self.uses += 1;
+        let group = self.groups.entry(links.inode).or_default();
+        self.by_use.remove(&group.used);
+        self.by_use.insert(self.uses, links.inode);
+        group.used = self.uses;
+        group.count = links.count;
+        group.names.entry(path.clone()).or_insert(false);
+        true
+    }
+
+    /// Gives up a group that is whole on the sink, else a name of the group that needs the room.
+    fn make_room(&mut self, wanted: Inode) -> bool {
+        let candidates = self.by_use.values().take(SEARCH_MAX);
+        let whole = candidates
+            .copied()
+            .find(|inode| *inode != wanted && self.groups[inode].is_whole());
+        if let Some(inode) = whole {
+            self.drop_group(inode);
+            return true;
+        }
+        let Some(group) = self.groups.get(&wanted) else {
+            return false;
+        };
+        let anchor = group.anchor.as_ref().map(|anchor| &anchor.path);
+        let spare = group
+            .names
+            .iter()
+            .find(|(name, linked)| **linked && Some(*name) != anchor);
+        let Some(spare) = spare.map(|(name, _)| name.clone()) else {
+            return false;
+        };
+        self.forget(&spare);
+        true
+    }
+
+    fn drop_group(&mut self, inode: Inode) {
+        if let Some(group) = self.groups.remove(&inode) {
+            self.by_use.remove(&group.used);
+            for name in group.names.keys() {
+                self.names.remove(name);
+            }
+        }
+    }
+
+    /// The name means something else now, or nothing.
+    pub fn forget(&mut self, path: &RelPath) {
+        let Some(inode) = self.names.remove(path) else {
+            return;
+        };
+        if let Some(group) = self.groups.get_mut(&inode) {
+            group.remove(path);
+            if group.names.is_empty() {
+                self.drop_group(inode);
+            }
+        }
+    }
+
+    /// The name and everything below it mean nothing any more.
+    pub fn forget_subtree(&mut self, top: &RelPath) {
+        for path in self.below(top) {
+            self.forget(&path);
+        }
+    }
+
+    fn below(&self, top: &RelPath) -> Vec<RelPath> {
+        self.names
+            .range(top.clone()..)
+            .take_while(|(path, _)| top.covers(path))
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
+
+    /// An entry has another name now, with everything below it if it is a directory.
+    pub fn renamed(&mut self, from: &RelPath, to: &RelPath, is_dir: bool) {
+        self.forget_subtree(to);
+        let moved = match is_dir {
+            true => self.below(from),
+            false => vec![from.clone()],
+        };
+        for old in moved {
+            let (Some(new), Some(inode)) = (old.moved(from, to), self.names.remove(&old)) else {
+                continue;
+            };
+            let Some(group) = self.groups.get_mut(&inode) else {
+                continue;
+            };
+            let linked = group.names.remove(&old).unwrap_or_default();
+            group.names.insert(new.clone(), linked);
+            if let Some(anchor) = group.anchor.as_mut().filter(|anchor| anchor.path == old) {
+                anchor.path = new.clone();
+            }
+            self.names.insert(new, inode);
+        }
+    }
+
+    /// The sink is told the content of the group by this name, as read at a position. What it has
+    /// under the other names is another inode from now on.
+    pub fn anchored(&mut self, path: &RelPath, read_pos: u64) {
+        if let Some(group) = self.of_mut(path) {
+            group.names.values_mut().for_each(|linked| *linked = false);
+            group.names.insert(path.clone(), true);
+            group.pending = None;
+            group.anchor = Some(Anchor {
+                path: path.clone(),
+                read_pos,
+            });
+        }
+    }
+
+    /// The sink is told that this is a further name of the group.
+    pub fn linked(&mut self, path: &RelPath) {
+        if let Some(group) = self.of_mut(path) {
+            group.names.insert(path.clone(), true);
+        }
+    }
+
+    /// The sink does not have what it was told of this name.
+    pub fn unlinked(&mut self, path: &RelPath) {
+        if let Some(group) = self.of_mut(path) {
+            group.unlink(path);
+        }
+    }
+
+    /// Nothing is known of the sink any more.
+    pub fn unlink_all(&mut self) {
+        for group in self.groups.values_mut() {
+            group.names.values_mut().for_each(|linked| *linked = false);
+            group.anchor = None;
+        }
+    }
+
+    /// True if some names within the root may not be known.
+    #[must_use]
+    pub fn any_incomplete(&self) -> bool {
+        self.groups.values().any(Group::is_incomplete)
+    }
+
+    /// A search of the whole tree begins.
+    pub fn search_begins(&mut self) {
+        for group in self.groups.values_mut() {
+            group.searching = group.count;
+        }
+    }
+
+    /// The search has ended: what it has not found lies outside the root.
+    pub fn search_ended(&mut self) {
+        for group in self.groups.values_mut() {
+            group.searched = std::mem::take(&mut group.searching);
+        }
+    }
+}

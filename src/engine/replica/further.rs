@@ -1,0 +1,227 @@
+//! Entries with several names: which of them carries the content, and which are told as further names
+//! of it (rule 27).
+
+use std::collections::BTreeSet;
+
+use super::{RECHECK_MS, Replica};
+use crate::engine::queue::{Waiting, Want};
+use crate::engine::work::{Further, Links, Spilled};
+use crate::engine::{Now, Stamp};
+use crate::tree::{Body, Name, RelPath, State};
+use crate::wire::message::Lane;
+
+impl Replica {
+    /// How to look at a name, should it be one of several; `None` if it must wait for another of them.
+    /// `batch` are names that the same look takes already.
+    pub(super) fn further(
+        &mut self,
+        path: &RelPath,
+        wish: &Waiting,
+        batch: &[(Name, Waiting)],
+    ) -> Option<Further> {
+        let Some(group) = self.links.of(path) else {
+            return Some(Further::Unknown);
+        };
+        if wish.want == Want::Attributes {
+            return Some(Further::Unknown);
+        }
+        let anchor = group.anchor.as_ref().filter(|anchor| {
+            anchor.path != *path && wish.content_pos <= anchor.read_pos
+        });
+        let (before, further) = match (anchor, &group.pending) {
+            (Some(anchor), _) => (Some(&anchor.path), Further::LinkTo(anchor.path.clone())),
+            (None, Some(pending)) if pending != path => (Some(pending), Further::Whole),
+            (None, _) => (None, Further::Whole),
+        };
+        if before.is_some_and(|before| self.is_under_way(before, batch)) {
+            return None;
+        }
+        if let Some(group) = self.links.of_mut(path) {
+            group.pending = (further == Further::Whole).then(|| path.clone());
+        }
+        Some(further)
+    }
+
+    /// True if something is still to be told of this name.
+    fn is_under_way(&self, path: &RelPath, batch: &[(Name, Waiting)]) -> bool {
+        let in_batch = || {
+            // The names of a batch are all in one directory; one of the same name elsewhere costs a
+            // little waiting.
+            path.split()
+                .is_some_and(|(_, name)| batch.iter().any(|(other, _)| *other == name))
+        };
+        [&self.live, &self.backlog]
+            .iter()
+            .any(|queue| queue.get(path).is_some())
+            || in_batch()
+            || self.streams.values().any(|stream| stream.path == *path)
+            || self
+                .readings
+                .values()
+                .any(|reading| reading.footprint.covers(path))
+            || self.renames.iter().any(|renaming| renaming.touches(path))
+    }
+
+    /// Another name of the inode goes first: this one is looked at a little later.
+    pub(super) fn wait_for_other_name(&mut self, now: Now, lane: Lane, path: RelPath, wish: Waiting) {
+        let wish = Waiting {
+            not_before_ms: now.ms + self.limits.hold_off.min_ms,
+            ..wish
+        };
+        self.queue(lane).put(now.ms, path, wish);
+    }
+
+    /// True if what a look says of a further name still holds, now that all events up to the look have
+    /// been read.
+    pub(super) fn may_link(&self, path: &RelPath, wish: &Waiting, to: &RelPath) -> bool {
+        let anchor = self.links.of(path).and_then(|group| group.anchor.as_ref());
+        anchor.is_some_and(|anchor| anchor.path == *to && wish.content_pos <= anchor.read_pos)
+            && !self.is_under_way(to, &[])
+    }
+
+    /// A look found one name of several, and did not read it or found that it is not what was thought.
+    pub(super) fn seen_linked(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        path: RelPath,
+        wish: Waiting,
+        links: Links,
+    ) {
+        let wrong = self
+            .links
+            .of(&path)
+            .filter(|_| self.links.inode(&path) == Some(links.inode))
+            .and_then(|group| group.anchor.as_ref())
+            .map(|anchor| anchor.path.clone());
+        if let Some(other) = wrong.filter(|other| *other != path) {
+            // The table was wrong: nobody told that the other name means something else by now.
+            self.links.forget(&other);
+            let look = Waiting::new(wish.stamp, Want::State).with_content(self.last_pos);
+            self.queue(lane).put_now(now.ms, other, look);
+        }
+        if self.links.note(&path, links) {
+            self.queue(lane).put_now(now.ms, path, wish);
+        } else {
+            let held = false;
+            self.spill(Spilled { links, path, held }, wish.stamp);
+        }
+    }
+
+    /// Takes down what a name means. False if it has no other names.
+    pub(super) fn note_inode(&mut self, path: &RelPath, links: Option<Links>) -> bool {
+        match links {
+            None => {
+                self.links.forget(path);
+                false
+            }
+            Some(links) => {
+                if !self.links.note(path, links) {
+                    let (path, held) = (path.clone(), true);
+                    let since = self.fresh_stamp(Now::default());
+                    self.spill(Spilled { links, path, held }, since);
+                }
+                true
+            }
+        }
+    }
+
+    /// Takes down what a look has seen, and completes what it says of other names. `compared` if a walk
+    /// asked for it, which checks that the sink has no more names than there should be.
+    pub(super) fn note_links(
+        &mut self,
+        path: &RelPath,
+        links: Option<Links>,
+        compared: bool,
+        state: State,
+    ) -> State {
+        if state == State::Absent {
+            self.links.forget_subtree(path);
+            return state;
+        }
+        self.note_inode(path, links);
+        match state {
+            State::Present(meta, Body::Unchanged { .. }) => {
+                let group = self.links.of(path).filter(|group| group.is_linked());
+                let links = group.map_or(1, |group| group.known());
+                State::Present(meta, Body::Unchanged { links })
+            }
+            State::Present(meta, Body::Link { to, .. }) => {
+                self.links.linked(path);
+                let links = links.map(|links| links.count).filter(|_| compared);
+                State::Present(meta, Body::Link { to, links })
+            }
+            whole => whole,
+        }
+    }
+
+    /// The sink is told the content by this name: the other names that are known become further ones.
+    pub(super) fn anchored(&mut self, now: Now, path: &RelPath, stamp: Stamp, read_pos: u64) {
+        self.links.anchored(path, read_pos);
+        let others: Vec<RelPath> = match self.links.of(path) {
+            Some(group) => group.others(path).cloned().collect(),
+            None => return,
+        };
+        for other in others {
+            self.live
+                .put_now(now.ms, other, Waiting::new(stamp, Want::State));
+        }
+    }
+
+    /// Takes down the names of a compared page that are one of several. Of those that the sink holds,
+    /// the first of each inode will do as the one by which the others are told; these are looked at.
+    pub(super) fn look_at_linked(&mut self, lane: Lane, id: u64) {
+        let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
+            return;
+        };
+        let (dir, stamp) = (visit.dir.clone(), visit.rescan.stamp);
+        let linked = std::mem::take(&mut visit.linked);
+        let mut looks: BTreeSet<Name> = visit.looks.drain(..).collect();
+        for (name, links) in linked {
+            let path = dir.join(&name);
+            let held = !looks.contains(&name);
+            if !self.links.note(&path, links) {
+                looks.remove(&name);
+                self.spill(Spilled { links, path, held }, stamp);
+            } else if held && !self.held_as_anchor(&path) {
+                looks.insert(name);
+            }
+        }
+        if let Some(visit) = self.walker(lane).visits.get_mut(&id) {
+            visit.looks = looks.into_iter().collect();
+        }
+    }
+
+    /// The sink was found to hold the content under this name. True if it is the name by which the
+    /// others of its inode are told.
+    pub(super) fn held_as_anchor(&mut self, path: &RelPath) -> bool {
+        let Some(group) = self.links.of(path) else {
+            return false;
+        };
+        match &group.anchor {
+            Some(anchor) => anchor.path == *path,
+            None => {
+                self.links.anchored(path, 0);
+                true
+            }
+        }
+    }
+
+    /// Where names may be missing, this one is looked at again a little later: most further names are
+    /// gone by then. If not, they are searched for.
+    fn look_for_others(&mut self, now: Now, path: &RelPath, wish: &Waiting) {
+        let incomplete = self.links.of(path).is_some_and(|group| group.is_incomplete());
+        if !incomplete || self.whole_walk.is_some() {
+            return;
+        }
+        if wish.rechecks {
+            return self.owe_search(wish.stamp);
+        }
+        let again = Waiting {
+            not_before_ms: now.ms + RECHECK_MS,
+            rechecks: true,
+            ..Waiting::new(wish.stamp, Want::Attributes)
+        };
+        self.live.put(now.ms, path.clone(), again);
+    }
+}
