@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::work::{Inode, Links};
+use super::work::{Inode, Links, Spilled};
 use crate::tree::RelPath;
 
 /// Groups that are looked at for one that can be given up.
@@ -25,6 +25,8 @@ pub struct Anchor {
     pub path: RelPath,
     /// The content holds every change up to this position of the source; 0 if it was only compared.
     pub read_pos: u64,
+    /// The message that told it; 0 if it was only compared, or told in an earlier session.
+    number: u64,
 }
 
 /// The names of one inode.
@@ -154,9 +156,24 @@ impl LinkTable {
     /// Remembers that a name was seen to be one of these. False if there is no room for it.
     #[must_use]
     pub fn note(&mut self, path: &RelPath, links: Links) -> bool {
+        self.enter(path, links, Group::is_whole)
+    }
+
+    /// The same for a name that comes with all others of its inode within the root. Groups that are not
+    /// whole on the sink may be given up for it: their names that wait will be seen again.
+    #[must_use]
+    pub fn note_with_others(&mut self, path: &RelPath, links: Links) -> bool {
+        let entered = self.enter(path, links, |group| !group.is_incomplete());
+        if let Some(group) = self.of_mut(path).filter(|_| entered) {
+            group.searched = links.count;
+        }
+        entered
+    }
+
+    fn enter(&mut self, path: &RelPath, links: Links, spare: fn(&Group) -> bool) -> bool {
         if self.names.get(path) != Some(&links.inode) {
             self.forget(path);
-            if self.names.len() >= self.names_max && !self.make_room(links.inode) {
+            if self.names.len() >= self.names_max && !self.make_room(links.inode, spare) {
                 return false;
             }
             self.names.insert(path.clone(), links.inode);
@@ -171,13 +188,13 @@ impl LinkTable {
         true
     }
 
-    /// Gives up a group that is whole on the sink, else a name of the group that needs the room.
-    fn make_room(&mut self, wanted: Inode) -> bool {
+    /// Gives up a group that can be spared, else a name of the group that needs the room.
+    fn make_room(&mut self, wanted: Inode, spare: fn(&Group) -> bool) -> bool {
         let candidates = self.by_use.values().take(SEARCH_MAX);
-        let whole = candidates
+        let spared = candidates
             .copied()
-            .find(|inode| *inode != wanted && self.groups[inode].is_whole());
-        if let Some(inode) = whole {
+            .find(|inode| *inode != wanted && spare(&self.groups[inode]));
+        if let Some(inode) = spared {
             self.drop_group(inode);
             return true;
         }
@@ -258,7 +275,7 @@ impl LinkTable {
 
     /// The sink is told the content of the group by this name, as read at a position. What it has
     /// under the other names is another inode from now on.
-    pub fn anchored(&mut self, path: &RelPath, read_pos: u64) {
+    pub fn anchored(&mut self, path: &RelPath, read_pos: u64, number: u64) {
         if let Some(group) = self.of_mut(path) {
             group.names.values_mut().for_each(|linked| *linked = false);
             group.names.insert(path.clone(), true);
@@ -266,6 +283,7 @@ impl LinkTable {
             group.anchor = Some(Anchor {
                 path: path.clone(),
                 read_pos,
+                number,
             });
         }
     }
@@ -284,12 +302,53 @@ impl LinkTable {
         }
     }
 
+    /// The sink has refused the message of this number, since it does not hold what the message builds
+    /// on: the anchor is not what it was thought to be, unless it was told later.
+    pub fn refused(&mut self, path: &RelPath, number: u64) {
+        if let Some(group) = self.of_mut(path)
+            && group.anchor.as_ref().is_some_and(|anchor| anchor.number < number)
+        {
+            group.anchor = None;
+        }
+    }
+
+    /// A session is over; the numbers of the next begin anew.
+    pub fn renumber(&mut self) {
+        for group in self.groups.values_mut() {
+            if let Some(anchor) = &mut group.anchor {
+                anchor.number = 0;
+            }
+        }
+    }
+
     /// Nothing is known of the sink any more.
     pub fn unlink_all(&mut self) {
         for group in self.groups.values_mut() {
             group.names.values_mut().for_each(|linked| *linked = false);
             group.anchor = None;
         }
+    }
+
+    /// Takes out every group of which names may be missing, each name with whether the sink has it.
+    pub fn take_incomplete(&mut self) -> Vec<Spilled> {
+        let incomplete = self.groups.iter().filter(|(_, group)| group.is_incomplete());
+        let mut inodes: Vec<Inode> = incomplete.map(|(inode, _)| *inode).collect();
+        inodes.sort_unstable();
+        let mut taken = Vec::new();
+        for inode in inodes {
+            let group = &self.groups[&inode];
+            let links = Links {
+                inode,
+                count: group.count,
+            };
+            taken.extend(group.names.iter().map(|(path, &held)| Spilled {
+                links,
+                path: path.clone(),
+                held,
+            }));
+            self.drop_group(inode);
+        }
+        taken
     }
 
     /// True if some names within the root may not be known.

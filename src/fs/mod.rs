@@ -141,9 +141,15 @@ pub trait Fs: Send + Sync + 'static {
     fn make_dir(&self, dir: &Self::Dir, name: &Name, meta: &Metadata) -> io::Result<()>;
     /// Sets the metadata of an open directory.
     fn set_dir_meta(&self, dir: &Self::Dir, meta: &Metadata) -> io::Result<()>;
-    /// Sets the metadata of the regular file `name` in place, if it has one link only (else EMLINK),
-    /// its size and mtime are those of `meta` (else ESTALE) and it is a file (else ESTALE).
-    fn set_file_meta(&self, dir: &Self::Dir, name: &Name, meta: &Metadata) -> io::Result<()>;
+    /// Sets the metadata of the regular file `name` in place, if it has at most `links` names (else
+    /// EMLINK), its size and mtime are those of `meta` (else ESTALE) and it is a file (else ESTALE).
+    fn set_file_meta(
+        &self,
+        dir: &Self::Dir,
+        name: &Name,
+        meta: &Metadata,
+        links: u64,
+    ) -> io::Result<()>;
     /// Removes a name that is no directory (EISDIR if it is).
     fn remove_file(&self, dir: &Self::Dir, name: &Name) -> io::Result<()>;
     /// Takes a directory with all below out of the tree at once (into the stage), then frees it.

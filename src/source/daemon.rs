@@ -3,6 +3,7 @@
 //! One task owns the engine, the watcher and both channels, so that the order in which things are told
 //! to the engine is the order in which they happened. Files are read by [`Readers`].
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 use super::memory::Memory;
 use super::reader::ReaderSettings;
 use super::reading::Readers;
+use super::scratch::Scratch;
 use super::watch::inotify::InotifyLimits;
 use super::watch::{self as events, Pollable, RawEvent};
 use crate::channel::zmq::{Exposure, Listener};
@@ -24,7 +26,7 @@ use crate::engine::queue::HoldOff;
 use crate::engine::replica::Limits;
 use crate::engine::session::Heartbeat;
 use crate::engine::source::{self as engine, Action, Event, Source};
-use crate::engine::work::Finding;
+use crate::engine::work::{Finding, Spilled};
 use crate::engine::{Now, Ticket};
 use crate::error::Error;
 use crate::fs::Fs;
@@ -241,6 +243,9 @@ struct Daemon {
     command: Listener,
     data: Listener,
     readers: Readers,
+    /// Where scratch files are made, and those of the sinks by their keys.
+    scratch_dir: PathBuf,
+    scratches: HashMap<u64, Scratch>,
     root: PathBuf,
     identity: RootIdentity,
     memory: Memory,
@@ -287,6 +292,8 @@ impl Daemon {
             command,
             data,
             readers: Readers::start(opened.fs, reading, settings.readers)?,
+            scratch_dir: opened.dir.path().to_owned(),
+            scratches: HashMap::new(),
             root: opened.path,
             identity,
             memory: Memory::new(opened.dir, opened.state)?,
@@ -509,6 +516,8 @@ impl Daemon {
             }
             Action::Read { ticket, order } => self.readers.read(ticket, order),
             Action::CloseStream { stream } => self.readers.close_stream(stream),
+            Action::Spill { key, names } => self.spill(key, names),
+            Action::Gather { key, names_max } => self.gather(key, names_max),
             Action::SendCommand { peer, message } => {
                 self.command.send(peer, encode_command(&message));
             }
@@ -522,6 +531,42 @@ impl Daemon {
             } => tracing::info!("{text}"),
             Action::Exit => self.is_over = true,
         }
+    }
+
+    fn scratch(&mut self, key: u64) -> &mut Scratch {
+        let dir = &self.scratch_dir;
+        self.scratches
+            .entry(key)
+            .or_insert_with(|| Scratch::new(dir.clone()))
+    }
+
+    fn spill(&mut self, key: u64, names: Vec<Spilled>) {
+        if let Err(error) = self.scratch(key).add(names) {
+            self.scratch_failed(key, &error);
+        }
+    }
+
+    fn gather(&mut self, key: u64, names_max: usize) {
+        match self.scratch(key).take(names_max) {
+            Ok(names) => {
+                let now = self.clock.now();
+                self.engine
+                    .handle(now, Event::Gathered(key, Some(names)), &mut self.actions);
+            }
+            Err(error) => self.scratch_failed(key, &error),
+        }
+    }
+
+    fn scratch_failed(&mut self, key: u64, error: &std::io::Error) {
+        tracing::error!(
+            "names of hard-linked files cannot be kept in '{}': {error}; make room there, the tree is \
+             walked again in a minute",
+            Escaped::path(&self.scratch_dir)
+        );
+        self.scratches.remove(&key);
+        let now = self.clock.now();
+        self.engine
+            .handle(now, Event::Gathered(key, None), &mut self.actions);
     }
 
     /// Lets replies reach those who wait for them, and remembers where everything stands.

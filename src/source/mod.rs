@@ -4,4 +4,5 @@ pub mod daemon;
 mod memory;
 pub mod reader;
 mod reading;
+mod scratch;
 pub mod watch;

@@ -21,6 +21,7 @@ pub struct Faults {
     pub queue_entries_max: usize,
     pub in_flight_entries_max: usize,
     pub page_names: usize,
+    pub links_max: usize,
     pub window_messages: u64,
     pub data_connections: usize,
     pub sinks_away_at_start: bool,
@@ -46,6 +47,7 @@ impl Faults {
             queue_entries_max: 1000,
             in_flight_entries_max: 1000,
             page_names: 512,
+            links_max: 1000,
             window_messages: 64,
             data_connections: 1,
             sinks_away_at_start: false,
@@ -100,6 +102,9 @@ impl Faults {
         }
         if rng.once_in(2) {
             faults.page_names = 1 + rng.below(3);
+        }
+        if rng.once_in(3) {
+            faults.links_max = 2 + rng.below(4);
         }
         faults.window_messages = 12 + rng.below(40) as u64;
         faults.data_connections = 1 + rng.below(3);

@@ -109,15 +109,16 @@ impl Users {
             // The file may have been removed meanwhile: nobody sees it then.
             let _ = disk.write_at(ino, half, &content[half..]);
             disk.set_writer(ino, false);
-            self.touched.extend(
-                disk.paths()
-                    .into_iter()
-                    .filter(|(_, i)| *i == ino)
-                    .map(|(path, _)| path),
-            );
+            self.touch(disk, ino);
             self.say("finish writing");
             self.record(disk);
         }
+    }
+
+    /// What happens to an inode happens under all its names.
+    fn touch(&mut self, disk: &Disk, ino: Ino) {
+        let names = disk.paths().into_iter().filter(|(_, i)| *i == ino);
+        self.touched.extend(names.map(|(path, _)| path));
     }
 
     /// Does one thing, if any are left.
@@ -136,6 +137,9 @@ impl Users {
         let there = disk.lookup(dir, &name).ok();
         let kind = there.map(|ino| disk.stat(ino).expect("a looked up inode").kind);
         self.touched.push(path.clone());
+        if let Some(ino) = there {
+            self.touch(disk, ino);
+        }
         match (kind, self.rng.below(6)) {
             (None, 0 | 1) => {
                 self.say(&format!("mkdir {path}"));
@@ -147,6 +151,7 @@ impl Users {
                 disk.create(dir, &name, Kind::Symlink, &target)
                     .expect("a free name");
             }
+            (None, 3) if self.rng.once_in(2) => self.link(disk, dir, &name, &path),
             (None, _) => {
                 self.say(&format!("create {path}"));
                 let ino = disk
@@ -179,6 +184,21 @@ impl Users {
             }
         }
         self.record(disk);
+    }
+
+    /// Gives any entry a further name.
+    fn link(&mut self, disk: &mut Disk, dir: Ino, name: &Name, path: &RelPath) {
+        let others: Vec<_> = disk
+            .paths()
+            .into_iter()
+            .filter(|(_, ino)| disk.stat(*ino).is_ok_and(|stat| stat.kind != Kind::Dir))
+            .collect();
+        if others.is_empty() {
+            return;
+        }
+        let (other, ino) = others[self.rng.below(others.len())].clone();
+        self.say(&format!("ln {other} {path}"));
+        disk.link(ino, dir, name).expect("a free name");
     }
 
     fn remove_all(&mut self, disk: &mut Disk, dir: Ino, name: &Name) {

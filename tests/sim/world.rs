@@ -11,7 +11,7 @@ use osync::engine::replica::Limits;
 use osync::engine::session::Heartbeat;
 use osync::engine::sink::{self, Sink, Standing};
 use osync::engine::source::{self, Source};
-use osync::engine::work::{Finding, Order, Seen};
+use osync::engine::work::{Finding, Order, Seen, Spilled};
 use osync::engine::{Now, Ticket};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
 use osync::sink::applier::Applier;
@@ -46,6 +46,7 @@ struct SourceProcess {
     streams: HashMap<u64, OpenFile<MemoryFile>>,
     barriers: Vec<(Ticket, u64)>,
     next_stream: u64,
+    spilled: Vec<Spilled>,
 }
 
 /// The sink's process.
@@ -94,6 +95,20 @@ pub struct World {
     power_was_cut: bool,
     /// The last answer to a flush: whether it was complete, and with how many problems.
     flushed: Option<(bool, u64)>,
+}
+
+/// Some of the spilled names, all of one inode together.
+fn take_spilled(spilled: &mut Vec<Spilled>, names_max: usize) -> Vec<Spilled> {
+    spilled.sort_by(|a, b| (a.links.inode, &a.path).cmp(&(b.links.inode, &b.path)));
+    let mut count = names_max.min(4).min(spilled.len());
+    while count > 0
+        && spilled
+            .get(count)
+            .is_some_and(|next| next.links.inode == spilled[count - 1].links.inode)
+    {
+        count += 1;
+    }
+    spilled.drain(..count).collect()
 }
 
 /// The operator's connection.
@@ -198,6 +213,7 @@ impl World {
             visits_max: 4,
             chunk_bytes: 4,
             page_names: self.faults.page_names,
+            links_max: self.faults.links_max,
             without: self.faults.without,
         }
     }
@@ -230,6 +246,7 @@ impl World {
             streams: HashMap::new(),
             barriers: Vec::new(),
             next_stream: 0,
+            spilled: Vec::new(),
         });
         self.source_actions(out);
     }
@@ -375,6 +392,14 @@ impl World {
                 source::Action::Read { ticket, order } => process.orders.push((ticket, order)),
                 source::Action::CloseStream { stream } => {
                     process.streams.remove(&stream);
+                }
+                source::Action::Spill { names, .. } => process.spilled.extend(names),
+                source::Action::Gather { key, names_max } => {
+                    let names = take_spilled(&mut process.spilled, names_max);
+                    let mut more = Vec::new();
+                    let gathered = source::Event::Gathered(key, Some(names));
+                    process.engine.handle(now, gathered, &mut more);
+                    queue.extend(more);
                 }
                 source::Action::SendCommand { peer, message } => {
                     if peer.0 == OPERATOR {
@@ -813,7 +838,13 @@ impl World {
         }
         self.dst_seen = disk.changes;
         let users = self.users.lock().expect("no panic in users");
-        for (path, ino) in disk.paths() {
+        let paths = disk.paths();
+        let open: Vec<_> = paths
+            .iter()
+            .filter(|(path, _)| users.read_while_open.contains(path))
+            .map(|(_, ino)| *ino)
+            .collect();
+        for (path, ino) in paths {
             let stat = disk.stat(ino).map_err(|e| e.to_string())?;
             if stat.kind != Kind::File {
                 continue;
@@ -821,7 +852,7 @@ impl World {
             let content = disk.content(ino).map_err(|e| e.to_string())?.to_vec();
             // A power cut empties files that were not durable; that they heal is judged at the end.
             let emptied = self.power_was_cut && content.iter().all(|&byte| byte == 0);
-            if emptied || users.read_while_open.contains(&path) {
+            if emptied || open.contains(&ino) {
                 continue;
             }
             let known = users
@@ -842,19 +873,25 @@ impl World {
     pub fn difference(&self) -> Option<String> {
         let (src, dst) = (self.src.disk(), self.dst.disk());
         let view = |disk: &Disk| -> BTreeMap<RelPath, String> {
-            disk.paths()
+            let paths = disk.paths();
+            let mut first_names = BTreeMap::new();
+            for (path, ino) in &paths {
+                first_names.entry(*ino).or_insert_with(|| path.clone());
+            }
+            paths
                 .into_iter()
                 .map(|(path, ino)| {
                     let stat = disk.stat(ino).expect("a listed inode");
                     let content = disk.content(ino).expect("a listed inode");
                     let text = format!(
-                        "{:?} {:o} {} {} {:?} {content:?} {:?}",
+                        "{:?} {:o} {} {} {:?} {content:?} {:?} as {}",
                         stat.kind,
                         stat.mode,
                         stat.uid,
                         stat.gid,
                         stat.mtime,
-                        disk.xattrs(ino)
+                        disk.xattrs(ino),
+                        first_names[&ino]
                     );
                     (path, text)
                 })

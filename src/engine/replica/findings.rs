@@ -72,7 +72,7 @@ impl Replica {
     }
 
     /// A failure to read is over when something sent after it was done.
-    fn last_number(&self) -> u64 {
+    pub(super) fn last_number(&self) -> u64 {
         self.link.as_ref().map_or(0, |link| link.sent)
     }
 
@@ -194,7 +194,7 @@ impl Replica {
                     if !flags.is_dir {
                         self.note_sent(now, lane, &path, while_open);
                     }
-                    let state = self.note_links(&path, links, visit.is_some(), state);
+                    let state = self.note_links(&path, links, visit.is_some(), wish.stamp, state);
                     if links.is_some() {
                         told.linked.push((path, wish, is_whole(&state)));
                     }
@@ -549,7 +549,7 @@ impl Replica {
                 state: State::Present(meta.clone(), Body::Empty),
             };
             self.void_below(now, &dir, std::slice::from_ref(&entry), out);
-            let noted = self.note_inode(&path, links);
+            let noted = self.note_inode(&path, links, wish.stamp);
             let change = Change::Publish {
                 stream: id,
                 path: path.clone(),

@@ -109,7 +109,12 @@ impl Replica {
     }
 
     /// Takes down what a name means. False if it has no other names.
-    pub(super) fn note_inode(&mut self, path: &RelPath, links: Option<Links>) -> bool {
+    pub(super) fn note_inode(
+        &mut self,
+        path: &RelPath,
+        links: Option<Links>,
+        stamp: Stamp,
+    ) -> bool {
         match links {
             None => {
                 self.links.forget(path);
@@ -118,8 +123,7 @@ impl Replica {
             Some(links) => {
                 if !self.links.note(path, links) {
                     let (path, held) = (path.clone(), true);
-                    let since = self.fresh_stamp(Now::default());
-                    self.spill(Spilled { links, path, held }, since);
+                    self.spill(Spilled { links, path, held }, stamp);
                 }
                 true
             }
@@ -133,13 +137,14 @@ impl Replica {
         path: &RelPath,
         links: Option<Links>,
         compared: bool,
+        stamp: Stamp,
         state: State,
     ) -> State {
         if state == State::Absent {
             self.links.forget_subtree(path);
             return state;
         }
-        self.note_inode(path, links);
+        self.note_inode(path, links, stamp);
         match state {
             State::Present(meta, Body::Unchanged { .. }) => {
                 let group = self.links.of(path).filter(|group| group.is_linked());
@@ -157,7 +162,7 @@ impl Replica {
 
     /// The sink is told the content by this name: the other names that are known become further ones.
     pub(super) fn anchored(&mut self, now: Now, path: &RelPath, stamp: Stamp, read_pos: u64) {
-        self.links.anchored(path, read_pos);
+        self.links.anchored(path, read_pos, self.last_number());
         let others: Vec<RelPath> = match self.links.of(path) {
             Some(group) => group.others(path).cloned().collect(),
             None => return,
@@ -201,7 +206,7 @@ impl Replica {
         match &group.anchor {
             Some(anchor) => anchor.path == *path,
             None => {
-                self.links.anchored(path, 0);
+                self.links.anchored(path, 0, 0);
                 true
             }
         }
@@ -209,7 +214,7 @@ impl Replica {
 
     /// Where names may be missing, this one is looked at again a little later: most further names are
     /// gone by then. If not, they are searched for.
-    fn look_for_others(&mut self, now: Now, path: &RelPath, wish: &Waiting) {
+    pub(super) fn look_for_others(&mut self, now: Now, path: &RelPath, wish: &Waiting) {
         let incomplete = self.links.of(path).is_some_and(|group| group.is_incomplete());
         if !incomplete || self.whole_walk.is_some() {
             return;

@@ -1,10 +1,11 @@
 //! Finding the names of an inode that nobody has told: by a scan of the source, and, where there are
 //! more than memory may hold, through a file that is sorted by inode (rule 27).
 
-use super::{Replica};
+use super::Replica;
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::scan::Scan;
 use crate::engine::source::Action;
+use crate::engine::walk::Rescan;
 use crate::engine::work::{Detail, Finding, Links, Spilled};
 use crate::engine::{Now, Stamp, Ticket};
 use crate::tree::RelPath;
@@ -17,6 +18,9 @@ const REST: u64 = 4;
 
 /// Spilled names asked back at once.
 const GATHER_NAMES_MAX: usize = 512;
+
+/// How long after the loss of the file the tree is walked again, in milliseconds.
+const LOST_REST_MS: u64 = 60_000;
 
 /// Names spilled in one action.
 const SPILL_NAMES_MAX: usize = 512;
@@ -33,7 +37,12 @@ pub(super) struct Gather {
     spilling: Vec<Spilled>,
     /// The earliest cause of anything in the file.
     spilled: Option<Stamp>,
+    /// Names are being taken back.
+    taking: bool,
+    /// Some have been asked for.
     asked: bool,
+    /// The file was lost: the tree is walked again at this time.
+    walk_after_ms: Option<u64>,
 }
 
 impl Default for Gather {
@@ -45,7 +54,9 @@ impl Default for Gather {
             not_before_ms: 0,
             spilling: Vec::new(),
             spilled: None,
+            taking: false,
             asked: false,
+            walk_after_ms: None,
         }
     }
 }
@@ -68,7 +79,8 @@ impl Gather {
 
     /// When a search that is owed may begin.
     pub(super) fn deadline(&self) -> Option<u64> {
-        (self.owed.is_some() && self.scan.is_idle()).then_some(self.not_before_ms)
+        let search = (self.owed.is_some() && self.scan.is_idle()).then_some(self.not_before_ms);
+        [search, self.walk_after_ms].into_iter().flatten().min()
     }
 }
 
@@ -89,25 +101,52 @@ impl Replica {
     }
 
     pub(super) fn dispatch_gather(&mut self, now: Now, out: &mut Vec<Action>) {
-        while !self.gather.spilling.is_empty() {
-            let count = self.gather.spilling.len().min(SPILL_NAMES_MAX);
-            let names = self.gather.spilling.drain(..count).collect();
-            out.push(Action::Spill {
-                key: self.key,
-                names,
-            });
-        }
+        self.spill_out(out);
         if self.whole_walk_under_way() {
             return;
         }
+        if self.gather.walk_after_ms.is_some() {
+            return self.walk_for_lost(now);
+        }
         self.dispatch_search(now, out);
         let quiet = self.gather.oldest() == self.gather.spilled && self.backlog.is_empty();
-        if self.gather.spilled.is_some() && quiet && !self.gather.asked {
-            self.gather.asked = true;
+        if quiet && let Some(stamp) = self.gather.spilled {
+            self.ask_for_spilled(stamp, out);
+        }
+    }
+
+    fn ask_for_spilled(&mut self, stamp: Stamp, out: &mut Vec<Action>) {
+        if !std::mem::replace(&mut self.gather.taking, true) {
+            // What memory holds in part comes together with the rest.
+            for name in self.links.take_incomplete() {
+                self.spill(name, stamp);
+            }
+            self.spill_out(out);
+        }
+        if !std::mem::replace(&mut self.gather.asked, true) {
             out.push(Action::Gather {
                 key: self.key,
                 names_max: GATHER_NAMES_MAX,
             });
+        }
+    }
+
+    fn spill_out(&mut self, out: &mut Vec<Action>) {
+        while !self.gather.spilling.is_empty() {
+            let count = self.gather.spilling.len().min(SPILL_NAMES_MAX);
+            out.push(Action::Spill {
+                key: self.key,
+                names: self.gather.spilling.drain(..count).collect(),
+            });
+        }
+    }
+
+    fn walk_for_lost(&mut self, now: Now) {
+        if self.gather.walk_after_ms.is_some_and(|after| now.ms >= after) {
+            self.gather.walk_after_ms = None;
+            if let Some(stamp) = self.gather.spilled.take() {
+                self.owe(RelPath::root(), Rescan::compare(stamp));
+            }
         }
     }
 
@@ -164,27 +203,35 @@ impl Replica {
                 path,
                 held: false,
             };
-            self.take_name(now, name, stamp);
+            let noted = self.links.note(&name.path, name.links);
+            self.take_name(now, name, stamp, noted);
         }
     }
 
     /// Spilled names come back, all of one inode together.
-    pub fn gathered(&mut self, now: Now, names: Vec<Spilled>) {
+    pub fn gathered(&mut self, now: Now, names: Option<Vec<Spilled>>) {
         self.gather.asked = false;
         let Some(stamp) = self.gather.spilled else {
             return;
         };
-        if names.is_empty() && self.gather.spilling.is_empty() {
-            self.gather.spilled = None;
+        let Some(names) = names else {
+            // Only the walk knows them; it begins anew after a while.
+            self.gather.walk_after_ms = Some(now.ms + LOST_REST_MS);
+            return;
+        };
+        if names.is_empty() {
+            self.gather.taking = false;
+            self.gather.spilled = self.gather.spilled.filter(|_| !self.gather.spilling.is_empty());
         }
         for name in names {
-            self.take_name(now, name, stamp);
+            let noted = self.links.note_with_others(&name.path, name.links);
+            self.take_name(now, name, stamp, noted);
         }
     }
 
-    /// A name is looked at, if there is room for it now.
-    fn take_name(&mut self, now: Now, name: Spilled, stamp: Stamp) {
-        if !self.links.note(&name.path, name.links) {
+    /// A name that was found is looked at, unless there was no room for it.
+    fn take_name(&mut self, now: Now, name: Spilled, stamp: Stamp, noted: bool) {
+        if !noted {
             return self.spill(name, stamp);
         }
         if name.held && self.held_as_anchor(&name.path) {

@@ -166,6 +166,9 @@ impl Replica {
     ) {
         self.retries += 1;
         self.links.unlinked(&path);
+        if why == Refusal::Mismatch {
+            self.links.refused(&path, number);
+        }
         if !self.limits.keeps(Rule::RefusedWaits) {
             return;
         }
@@ -383,6 +386,7 @@ impl Replica {
         self.live_walk.restart();
         self.backlog_walk.restart();
         self.ledger.renumber();
+        self.links.renumber();
         for reading in self.readings.values_mut() {
             reading.reserved = None;
         }

@@ -61,8 +61,8 @@ pub enum Event {
     /// A reader has ended.
     Found(Ticket, Finding),
     /// Answer to [`Action::Gather`], for the sink with this key: names that were spilled, all of one
-    /// inode together; none if there are no more.
-    Gathered(u64, Vec<Spilled>),
+    /// inode together; none if there are no more. `None` if they could not be kept.
+    Gathered(u64, Option<Vec<Spilled>>),
     /// A message on the command channel.
     Command(Peer, Command),
     /// A message on the data channel.

@@ -3,11 +3,10 @@
 use super::{Action, Source, TERMINATION_MS};
 use crate::channel::Peer;
 use crate::engine::Now;
-use crate::engine::replica::{Replica, Rule};
+use crate::engine::replica::Replica;
 use crate::engine::session::{ANNOUNCE_MS, Pulse, SINKS_MAX, SYNCHRONISATION_MS, Session, State};
-use crate::engine::walk::{Rescan, Suspicion};
+use crate::engine::walk::Suspicion;
 use crate::report::Phase;
-use crate::tree::RelPath;
 use crate::wire::PAYLOAD_BYTES_MAX;
 use crate::wire::message::{
     Command, Credit, ErrorAnswer, ErrorCode, RegistrationRequest, Reply, ToSink, ToSource,

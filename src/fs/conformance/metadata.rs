@@ -196,7 +196,7 @@ pub(crate) fn xattrs_become_exactly_these<F: Fs>(on: &Fixture<F>) {
             on.write(&root, "in place", b"");
         }
         on.fs
-            .set_file_meta(&root, &name("in place"), &meta)
+            .set_file_meta(&root, &name("in place"), &meta, 1)
             .unwrap();
         assert_eq!(on.found(&root, "in place"), meta);
     }
@@ -226,12 +226,12 @@ pub(crate) fn set_file_meta_is_in_place<F: Fs>(on: &Fixture<F>) {
     if on.privileged {
         (meta.uid, meta.gid) = (99, 98);
     }
-    on.fs.set_file_meta(&root, &name("file"), &meta).unwrap();
+    on.fs.set_file_meta(&root, &name("file"), &meta, 1).unwrap();
     assert_eq!(on.found(&root, "file"), meta);
     // The owner changes but the mode stays: the kernel's loss of set-user-id must be made good.
     if on.privileged {
         meta.uid = 100;
-        on.fs.set_file_meta(&root, &name("file"), &meta).unwrap();
+        on.fs.set_file_meta(&root, &name("file"), &meta, 1).unwrap();
         assert_eq!(on.found(&root, "file"), meta);
     }
     assert!(on.stat(&root, "file").same_inode(&before));
@@ -249,6 +249,7 @@ pub(crate) fn set_file_meta_refuses_what_differs<F: Fs>(on: &Fixture<F>) {
                 mode: 0o600,
                 ..meta.clone()
             },
+            1,
         ))
     };
     assert_eq!(

@@ -202,14 +202,20 @@ impl Fs for MemoryFs {
         self.step().set_meta(dir.ino, meta)
     }
 
-    fn set_file_meta(&self, dir: &MemoryDir, name: &Name, meta: &Metadata) -> io::Result<()> {
+    fn set_file_meta(
+        &self,
+        dir: &MemoryDir,
+        name: &Name,
+        meta: &Metadata,
+        links: u64,
+    ) -> io::Result<()> {
         let mut disk = self.step();
         let ino = disk.lookup(dir.ino, name)?;
         let stat = disk.stat(ino)?;
         if stat.kind != Kind::File || stat.size != meta.size || stat.mtime != meta.mtime {
             return Err(io::Error::from_raw_os_error(libc::ESTALE));
         }
-        if stat.nlink != 1 {
+        if stat.nlink > links {
             return Err(io::Error::from_raw_os_error(libc::EMLINK));
         }
         disk.set_meta(ino, meta)

@@ -37,7 +37,8 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Sets the metadata of a file that must hold the content of `meta` already, under one name only.
+/// Sets the metadata of a file that must hold the content of `meta` already, under at most `links`
+/// names.
 ///
 /// Without root's rights the file has to be readable, as it is opened for this.
 pub(super) fn apply_in_place(
@@ -45,9 +46,10 @@ pub(super) fn apply_in_place(
     dir: BorrowedFd<'_>,
     name: &[u8],
     meta: &Metadata,
+    links: u64,
 ) -> io::Result<()> {
     let (file, held) = open::file(dir, name, false)?;
-    if held.nlink != 1 {
+    if held.nlink > links {
         return Err(errno(libc::EMLINK));
     }
     if held.size != meta.size || held.mtime != meta.mtime {

@@ -298,9 +298,15 @@ impl Fs for RealFs {
         )
     }
 
-    fn set_file_meta(&self, dir: &RealDir, name: &Name, meta: &Metadata) -> io::Result<()> {
+    fn set_file_meta(
+        &self,
+        dir: &RealDir,
+        name: &Name,
+        meta: &Metadata,
+        links: u64,
+    ) -> io::Result<()> {
         self.writable()?;
-        metadata::apply_in_place(&self.xattrs, dir.as_fd(), dir.allow(name)?, meta)
+        metadata::apply_in_place(&self.xattrs, dir.as_fd(), dir.allow(name)?, meta, links)
     }
 
     fn remove_file(&self, dir: &RealDir, name: &Name) -> io::Result<()> {

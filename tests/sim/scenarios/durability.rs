@@ -78,7 +78,7 @@ fn distrusted_file_is_not_built_on() {
         dir: RelPath::root(),
         entries: vec![Entry {
             name: one("x"),
-            state: State::Present(stat.metadata(Vec::new()), Body::Unchanged),
+            state: State::Present(stat.metadata(Vec::new()), Body::Unchanged { links: 1 }),
         }],
     };
     let rename = Change::Rename {

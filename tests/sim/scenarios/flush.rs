@@ -2,7 +2,7 @@
 //! the world: what was there when it was asked for must survive a power cut.
 
 use osync::channel::Peer;
-use osync::engine::bindings::PathEvent;
+use osync::engine::bindings::{PathEvent, Touch};
 use osync::engine::replica::{Limits, Replica};
 use osync::engine::source::Action;
 use osync::engine::work::{Finding, Order, Seen};
@@ -159,9 +159,8 @@ impl ByHand {
     fn event(&mut self, ms: u64, pos: u64) {
         let event = PathEvent::Touched {
             path: path("x"),
-            attributes: false,
+            touch: Touch::Content,
             is_dir: false,
-            closed: false,
         };
         self.replica
             .event(at(ms), stamp(pos), &event, &mut Vec::new());
@@ -179,6 +178,7 @@ impl ByHand {
                             let seen = names.iter().map(|_| Seen::Is {
                                 state: State::Present(meta(), Body::Empty),
                                 while_open: false,
+                                links: None,
                             });
                             Finding::Looked(seen.collect())
                         }

@@ -140,7 +140,7 @@ fn chmod_before_content() {
             dir: RelPath::root(),
             entries: vec![Entry {
                 name: one("x"),
-                state: State::Present(wrong, Body::Unchanged),
+                state: State::Present(wrong, Body::Unchanged { links: 1 }),
             }],
         });
         assert_eq!(outcome.refused, [(0, Refusal::Mismatch)]);

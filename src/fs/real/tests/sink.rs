@@ -244,7 +244,7 @@ fn capabilities_survive_a_change_of_owner() {
         if uid == 0 {
             on.publish(&root, &name("file"), b"", &meta).unwrap();
         } else {
-            on.fs.set_file_meta(&root, &name("file"), &meta).unwrap();
+            on.fs.set_file_meta(&root, &name("file"), &meta, 1).unwrap();
         }
         let held = on.fs.xattrs(&root, &name("file")).unwrap();
         assert_eq!(on.stat(&root, "file").metadata(held), meta);
@@ -283,7 +283,7 @@ fn what_holds_is_not_set_again() {
     // Any call that sets something would move ctime.
     std::thread::yield_now();
     on.fs.set_dir_meta(&dir, &meta).unwrap();
-    on.fs.set_file_meta(&root, &name("file"), &file).unwrap();
+    on.fs.set_file_meta(&root, &name("file"), &file, 1).unwrap();
     assert_eq!(on.fs.stat_dir(&dir).unwrap(), before_dir);
     assert_eq!(on.stat(&root, "file"), before);
 }

@@ -100,7 +100,7 @@ fn nothing_can_be_written() {
         code(fs.make_dir(&at, &new, &meta)),
         code(fs.publish_special(&at, &new, &special, b"")),
         code(fs.set_dir_meta(&at, &meta)),
-        code(fs.set_file_meta(&at, &file, &meta)),
+        code(fs.set_file_meta(&at, &file, &meta, 1)),
         code(fs.remove_file(&at, &file)),
         code(fs.remove_tree(&root, &name("dir"))),
         code(fs.rename(&at, &file, &at, &new)),
