@@ -18,6 +18,9 @@ use crate::tree::RelPath;
 /// Groups that are looked at for one that can be given up.
 const SEARCH_MAX: usize = 64;
 
+/// Most names in a batch that is noted in a row.
+const BATCH_MAX: usize = 512;
+
 /// The name by which the sink knows the content of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
@@ -62,6 +65,12 @@ impl Group {
     #[must_use]
     pub fn is_linked(&self) -> bool {
         self.anchor.is_some() && self.names.values().all(|&linked| linked)
+    }
+
+    /// True if the sink has this name as one of the anchor's inode.
+    #[must_use]
+    pub fn has_linked(&self, path: &RelPath) -> bool {
+        self.anchor.is_some() && self.names.get(path) == Some(&true)
     }
 
     /// How many names are known.
@@ -130,6 +139,12 @@ impl LinkTable {
         self.names.is_empty()
     }
 
+    /// How many names may be noted in a row so that there is room for all of them in the end.
+    #[must_use]
+    pub fn batch_max(&self) -> usize {
+        (self.names_max / 2).clamp(1, BATCH_MAX)
+    }
+
     /// The inode of a name.
     #[must_use]
     pub fn inode(&self, path: &RelPath) -> Option<Inode> {
@@ -159,10 +174,10 @@ impl LinkTable {
         self.enter(path, links, Group::is_whole)
     }
 
-    /// The same for a name that comes with all others of its inode within the root. Groups that are not
-    /// whole on the sink may be given up for it: their names that wait will be seen again.
+    /// The same for a name of an inode whose names within the root all come by and by. Groups that are
+    /// not whole on the sink may be given up for it: their names that wait will be seen again.
     #[must_use]
-    pub fn note_with_others(&mut self, path: &RelPath, links: Links) -> bool {
+    pub fn note_one_of_all(&mut self, path: &RelPath, links: Links) -> bool {
         let entered = self.enter(path, links, |group| !group.is_incomplete());
         if let Some(group) = self.of_mut(path).filter(|_| entered) {
             group.searched = links.count;

@@ -46,7 +46,7 @@ struct SourceProcess {
     streams: HashMap<u64, OpenFile<MemoryFile>>,
     barriers: Vec<(Ticket, u64)>,
     next_stream: u64,
-    spilled: Vec<Spilled>,
+    spilled: Spill,
 }
 
 /// The sink's process.
@@ -97,18 +97,26 @@ pub struct World {
     flushed: Option<(bool, u64)>,
 }
 
-/// Some of the spilled names, all of one inode together.
-fn take_spilled(spilled: &mut Vec<Spilled>, names_max: usize) -> Vec<Spilled> {
-    spilled.sort_by(|a, b| (a.links.inode, &a.path).cmp(&(b.links.inode, &b.path)));
-    let mut count = names_max.min(4).min(spilled.len());
-    while count > 0
-        && spilled
-            .get(count)
-            .is_some_and(|next| next.links.inode == spilled[count - 1].links.inode)
-    {
-        count += 1;
+/// What is spilled, and what of it is being taken back.
+#[derive(Debug, Default)]
+struct Spill {
+    collected: Vec<Spilled>,
+    taking: Option<VecDeque<Spilled>>,
+}
+
+impl Spill {
+    fn take(&mut self, names_max: usize) -> Vec<Spilled> {
+        let collected = &mut self.collected;
+        let taking = self.taking.get_or_insert_with(|| {
+            collected.sort_by(|a, b| (a.links.inode, &a.path).cmp(&(b.links.inode, &b.path)));
+            collected.drain(..).collect()
+        });
+        let names: Vec<_> = taking.drain(..names_max.min(taking.len())).collect();
+        if names.is_empty() {
+            self.taking = None;
+        }
+        names
     }
-    spilled.drain(..count).collect()
 }
 
 /// The operator's connection.
@@ -246,7 +254,7 @@ impl World {
             streams: HashMap::new(),
             barriers: Vec::new(),
             next_stream: 0,
-            spilled: Vec::new(),
+            spilled: Spill::default(),
         });
         self.source_actions(out);
     }
@@ -393,9 +401,9 @@ impl World {
                 source::Action::CloseStream { stream } => {
                     process.streams.remove(&stream);
                 }
-                source::Action::Spill { names, .. } => process.spilled.extend(names),
+                source::Action::Spill { names, .. } => process.spilled.collected.extend(names),
                 source::Action::Gather { key, names_max } => {
-                    let names = take_spilled(&mut process.spilled, names_max);
+                    let names = process.spilled.take(names_max);
                     let mut more = Vec::new();
                     let gathered = source::Event::Gathered(key, Some(names));
                     process.engine.handle(now, gathered, &mut more);

@@ -48,7 +48,7 @@ fn is_whole(state: &State) -> bool {
 impl Replica {
     /// Takes the result of a reading.
     pub fn found(&mut self, now: Now, ticket: Ticket, finding: Finding, out: &mut Vec<Action>) {
-        if self.searched(now, ticket, &finding) {
+        if self.scanned(now, ticket, &finding, out) {
             return;
         }
         let Some(reading) = self.readings.get_mut(&ticket) else {

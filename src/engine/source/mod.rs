@@ -60,8 +60,8 @@ pub enum Event {
     Bound(RelPath, Result<Wd, i32>),
     /// A reader has ended.
     Found(Ticket, Finding),
-    /// Answer to [`Action::Gather`], for the sink with this key: names that were spilled, all of one
-    /// inode together; none if there are no more. `None` if they could not be kept.
+    /// Answer to [`Action::Gather`], for the sink with this key: names that were spilled; none at the
+    /// end of those that were there when the taking began. `None` if they could not be kept.
     Gathered(u64, Option<Vec<Spilled>>),
     /// A message on the command channel.
     Command(Peer, Command),
@@ -122,12 +122,12 @@ pub enum Action {
         /// The names.
         names: Vec<Spilled>,
     },
-    /// Give some spilled names back, sorted by inode; answer with [`Event::Gathered`]. What is spilled
-    /// from now on comes after all that was spilled before.
+    /// Give spilled names back, sorted by inode; answer with [`Event::Gathered`]. What is spilled after
+    /// the first of these comes after all that was spilled before.
     Gather {
         /// The sink's key.
         key: u64,
-        /// About how many.
+        /// At most how many.
         names_max: usize,
     },
     /// Send on the command channel.
