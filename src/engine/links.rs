@@ -252,12 +252,20 @@ impl LinkTable {
 
     /// The name and everything below it mean nothing any more.
     pub fn forget_subtree(&mut self, top: &RelPath) {
-        for path in self.below(top) {
-            self.forget(&path);
+        self.forget(top);
+        self.forget_below(top);
+    }
+
+    /// The name is no directory: nothing is below it.
+    pub fn forget_below(&mut self, top: &RelPath) {
+        for path in self.at_or_below(top) {
+            if path != *top {
+                self.forget(&path);
+            }
         }
     }
 
-    fn below(&self, top: &RelPath) -> Vec<RelPath> {
+    fn at_or_below(&self, top: &RelPath) -> Vec<RelPath> {
         self.names
             .range(top.clone()..)
             .take_while(|(path, _)| top.covers(path))
@@ -269,7 +277,7 @@ impl LinkTable {
     pub fn renamed(&mut self, from: &RelPath, to: &RelPath, is_dir: bool) {
         self.forget_subtree(to);
         let moved = match is_dir {
-            true => self.below(from),
+            true => self.at_or_below(from),
             false => vec![from.clone()],
         };
         for old in moved {

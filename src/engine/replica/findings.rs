@@ -597,6 +597,7 @@ impl Replica {
         let Some(stamp) = stamp else { return };
         // Problems below a name that is no directory any more are over with it.
         self.ledger.clear_below(highest);
+        self.links.forget_below(highest);
         self.queue(lane)
             .put_now(now.ms, highest.clone(), Waiting::appeared(stamp));
         match work {

@@ -7,7 +7,7 @@ use super::{RECHECK_MS, Replica};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::work::{Further, Links, Spilled};
 use crate::engine::{Now, Stamp};
-use crate::tree::{Body, Name, RelPath, State};
+use crate::tree::{Body, Kind, Name, RelPath, State};
 use crate::wire::message::Lane;
 
 impl Replica {
@@ -140,9 +140,13 @@ impl Replica {
         stamp: Stamp,
         state: State,
     ) -> State {
-        if state == State::Absent {
-            self.links.forget_subtree(path);
-            return state;
+        match &state {
+            State::Absent => {
+                self.links.forget_subtree(path);
+                return state;
+            }
+            State::Present(meta, _) if meta.kind != Kind::Dir => self.links.forget_below(path),
+            State::Present(..) => {}
         }
         self.note_inode(path, links, stamp);
         match state {
@@ -216,7 +220,9 @@ impl Replica {
     /// gone by then. If not, they are searched for.
     pub(super) fn look_for_others(&mut self, now: Now, path: &RelPath, wish: &Waiting) {
         let incomplete = self.links.of(path).is_some_and(|group| group.is_incomplete());
-        if !incomplete || self.whole_walk.is_some() {
+        // A whole walk finds most names itself, and searches for the others at its end.
+        let walk_will = self.whole_walk.is_some() && !self.walk_searched;
+        if !incomplete || walk_will {
             return;
         }
         if wish.rechecks {
