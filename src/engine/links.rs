@@ -47,6 +47,8 @@ pub struct Group {
     searched: u64,
     /// The count when the search under way began.
     searching: u64,
+    /// Names that the sink has were given up, to make room for others of the group.
+    spared: bool,
     used: u64,
 }
 
@@ -213,7 +215,7 @@ impl LinkTable {
             self.drop_group(inode);
             return true;
         }
-        let Some(group) = self.groups.get(&wanted) else {
+        let Some(group) = self.groups.get_mut(&wanted) else {
             return false;
         };
         let anchor = group.anchor.as_ref().map(|anchor| &anchor.path);
@@ -224,6 +226,7 @@ impl LinkTable {
         let Some(spare) = spare.map(|(name, _)| name.clone()) else {
             return false;
         };
+        group.spared = true;
         self.forget(&spare);
         true
     }
@@ -303,6 +306,9 @@ impl LinkTable {
             group.names.values_mut().for_each(|linked| *linked = false);
             group.names.insert(path.clone(), true);
             group.pending = None;
+            if std::mem::take(&mut group.spared) {
+                group.searched = 0;
+            }
             group.anchor = Some(Anchor {
                 path: path.clone(),
                 read_pos,

@@ -22,7 +22,7 @@ use faults::Faults;
 use world::World;
 
 /// Seeds of the fixed run.
-const FIXED_SEEDS: u64 = 10_000;
+const FIXED_SEEDS: u64 = 60_000;
 
 /// Seeds in which the loss of a rule must show itself.
 const RULE_SEEDS: u64 = 30_000;

@@ -109,6 +109,11 @@ impl Spill {
         let collected = &mut self.collected;
         let taking = self.taking.get_or_insert_with(|| {
             collected.sort_by(|a, b| (a.links.inode, &a.path).cmp(&(b.links.inode, &b.path)));
+            collected.dedup_by(|later, first| {
+                let again = later.links.inode == first.links.inode && later.path == first.path;
+                first.held |= again && later.held;
+                again
+            });
             collected.drain(..).collect()
         });
         let names: Vec<_> = taking.drain(..names_max.min(taking.len())).collect();
