@@ -12,6 +12,7 @@ use crate::engine::walk::Rescan;
 use crate::engine::work::{Detail, Finding, Spilled};
 use crate::engine::{Now, Stamp, Ticket};
 use crate::tree::RelPath;
+use crate::wire::message::Lane;
 
 /// Pages of a scan that are under way at once; few, as looks wait behind them.
 const PAGES_MAX: usize = 2;
@@ -182,7 +183,9 @@ impl Replica {
 
     /// Asks for the next batch once the last one has been looked at.
     fn ask_for_spilled(&mut self, out: &mut Vec<Action>) {
-        if self.backlog.is_empty() && !std::mem::replace(&mut self.gather.asked, true) {
+        let mut readings = self.readings.values();
+        let quiet = self.backlog.is_empty() && !readings.any(|r| r.lane == Lane::Backlog);
+        if quiet && !std::mem::replace(&mut self.gather.asked, true) {
             out.push(Action::Gather {
                 key: self.key,
                 names_max: self.links.batch_max(),
