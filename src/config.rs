@@ -108,6 +108,10 @@ pub struct Settings {
     /// they are counted, and a whole walk finds them again once there is room.
     #[serde(deserialize_with = "within::<_, _, 16, 1_000_000>")]
     pub problems_max: usize,
+    /// Names of hard-linked files remembered for each sink. Default 32 768, limits 1024 to 16 777 216.
+    /// Beyond, names wait in a file of the state directory until they have been sorted.
+    #[serde(deserialize_with = "within::<_, _, 1024, 16_777_216>")]
+    pub links_max: usize,
     /// Milliseconds for which a file that has just been sent is left alone when it changes again.
     /// Default 200, limits 1 to 60 000. Doubles with each change, up to
     /// [`Settings::hold_off_ms_max`].
@@ -182,6 +186,7 @@ impl Default for Settings {
             queue_entries_max: 65_536,
             in_flight_entries_max: 131_072,
             problems_max: 10_000,
+            links_max: 32_768,
             hold_off_ms_min: 200,
             hold_off_ms_max: 30_000,
             brake_share: 0.5,

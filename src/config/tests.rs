@@ -94,6 +94,7 @@ fn every_limit_includes_its_ends() {
         ("queue_entries_max", 1024, 16_777_216),
         ("in_flight_entries_max", 1024, 16_777_216),
         ("problems_max", 16, 1_000_000),
+        ("links_max", 1024, 16_777_216),
         ("readers", 1, 64),
         ("appliers", 1, 64),
         ("data_connections", 1, 16),

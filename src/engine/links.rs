@@ -400,3 +400,123 @@ impl LinkTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).expect("a valid path")
+    }
+
+    fn links(ino: u64, count: u64) -> Links {
+        Links {
+            inode: Inode { dev: 1, ino },
+            count,
+        }
+    }
+
+    fn table(names_max: usize, names: &[(&str, u64, u64)]) -> LinkTable {
+        let mut table = LinkTable::new(names_max);
+        for (name, ino, count) in names {
+            assert!(table.note(&path(name), links(*ino, *count)), "{name}");
+        }
+        table
+    }
+
+    fn anchor(table: &LinkTable, name: &str) -> Option<String> {
+        let anchor = table.of(&path(name))?.anchor.as_ref()?;
+        Some(anchor.path.to_string())
+    }
+
+    #[test]
+    fn another_name_takes_the_place_of_an_anchor_that_goes() {
+        let mut table = table(10, &[("a", 1, 3), ("b", 1, 3), ("c", 1, 3)]);
+        table.anchored(&path("a"), 5, 1);
+        table.linked(&path("c"));
+        table.forget(&path("a"));
+        assert_eq!(anchor(&table, "b").as_deref(), Some("c"), "the sink does not have b yet");
+        table.unlinked(&path("c"));
+        assert_eq!(anchor(&table, "b"), None);
+    }
+
+    #[test]
+    fn names_move_with_their_directory() {
+        let mut table = table(10, &[("d/a", 1, 3), ("d/e/b", 1, 3), ("x", 1, 3), ("y/z", 2, 2)]);
+        table.anchored(&path("d/e/b"), 5, 1);
+        table.renamed(&path("d"), &path("y"), true);
+        assert_eq!(anchor(&table, "x").as_deref(), Some("y/e/b"));
+        assert!(table.of(&path("d/a")).is_none() && table.of(&path("y/a")).is_some());
+        assert!(table.of(&path("y/z")).is_none(), "it was replaced");
+        table.renamed(&path("x"), &path("y/a"), false);
+        assert_eq!(table.of(&path("y/a")).map(Group::known), Some(2));
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_inode() {
+        let mut table = table(10, &[("a", 1, 2), ("b", 1, 2)]);
+        assert!(table.note(&path("b"), links(2, 2)));
+        assert_eq!(table.of(&path("a")).map(Group::known), Some(1));
+        table.forget_below(&path("a"));
+        assert!(table.of(&path("a")).is_some(), "only what is below");
+        table.forget_subtree(&path("a"));
+        assert!(!table.knows(links(1, 2).inode));
+    }
+
+    #[test]
+    fn what_is_whole_on_the_sink_makes_room() {
+        let mut table = table(4, &[("a", 1, 2), ("b", 1, 2), ("c", 2, 2), ("d", 3, 2)]);
+        assert!(!table.note(&path("e"), links(4, 2)), "none can be spared");
+        table.anchored(&path("a"), 5, 1);
+        table.linked(&path("b"));
+        assert!(table.note(&path("e"), links(4, 2)));
+        assert!(table.of(&path("a")).is_none(), "the whole group was given up");
+        assert_eq!(table.len(), 3);
+        let held = |path: &str, ino, held| Spilled {
+            links: links(ino, 2),
+            path: super::tests::path(path),
+            held,
+        };
+        let left = table.take_incomplete();
+        assert_eq!(left, [held("c", 2, false), held("d", 3, false), held("e", 4, false)]);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_group_larger_than_the_table_is_held_in_part() {
+        let mut table = table(2, &[("a", 1, 9), ("b", 1, 9)]);
+        table.anchored(&path("a"), 5, 1);
+        assert!(!table.note(&path("c"), links(1, 9)), "b is not on the sink yet");
+        table.linked(&path("b"));
+        assert!(table.note_one_of_all(&path("c"), links(1, 9)));
+        assert!(table.of(&path("b")).is_none() && !table.any_incomplete());
+        // New content has to reach the names that were given up, too.
+        table.anchored(&path("c"), 6, 2);
+        assert!(table.any_incomplete());
+    }
+
+    #[test]
+    fn a_search_completes_what_was_there_when_it_began() {
+        let mut table = table(10, &[("a", 1, 3), ("b", 2, 2)]);
+        table.search_begins();
+        assert!(table.note(&path("c"), links(3, 2)));
+        assert!(table.note(&path("b"), links(2, 3)), "one more since");
+        table.search_ended();
+        let incomplete = |name: &str| table.of(&path(name)).is_some_and(Group::is_incomplete);
+        assert!(!incomplete("a") && incomplete("b") && incomplete("c"));
+    }
+
+    #[test]
+    fn only_later_refusals_discredit_an_anchor() {
+        let mut table = table(10, &[("a", 1, 2), ("b", 1, 2)]);
+        table.anchored(&path("a"), 5, 7);
+        table.refused(&path("b"), 6);
+        assert!(anchor(&table, "b").is_some());
+        table.refused(&path("b"), 8);
+        assert_eq!(anchor(&table, "b"), None);
+        table.anchored(&path("a"), 5, 7);
+        table.renumber();
+        table.refused(&path("b"), 1);
+        assert_eq!(anchor(&table, "b"), None);
+    }
+}

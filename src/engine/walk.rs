@@ -229,6 +229,18 @@ impl Walker {
         owed.chain(found).chain(visits).reduce(Stamp::earliest)
     }
 
+    /// True if a rescan that is owed or under way does not trust what it finds at this path: a change of
+    /// its content may have been forgotten.
+    #[must_use]
+    pub fn suspects(&self, path: &RelPath) -> bool {
+        let owed = self.owed.iter().map(|(top, rescan)| (top, rescan));
+        let found = self.found.iter().map(|found| (&found.dir, &found.rescan));
+        let visits = self.visits.values().map(|visit| (&visit.dir, &visit.rescan));
+        owed.chain(found)
+            .chain(visits)
+            .any(|(top, rescan)| rescan.suspicion.is_some() && top.covers(path))
+    }
+
     /// Rescans owed and not begun.
     #[must_use]
     pub fn owed(&self) -> usize {

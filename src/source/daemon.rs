@@ -196,6 +196,7 @@ fn engine_settings(opened: &Opened, settings: &Settings) -> Result<engine::Setti
             queue_entries_max: settings.queue_entries_max,
             in_flight_entries_max: settings.in_flight_entries_max,
             problems_max: settings.problems_max,
+            links_max: settings.links_max,
             hold_off: HoldOff {
                 min_ms: settings.hold_off_ms_min,
                 max_ms: settings.hold_off_ms_max,

@@ -22,7 +22,7 @@ use faults::Faults;
 use world::World;
 
 /// Seeds of the fixed run.
-const FIXED_SEEDS: u64 = 60_000;
+const FIXED_SEEDS: u64 = 10_000;
 
 /// Seeds in which the loss of a rule must show itself.
 const RULE_SEEDS: u64 = 30_000;
@@ -67,6 +67,7 @@ fn every_rule_is_needed() {
         Rule::Claim,
         Rule::EventDuringRead,
         Rule::Suspicion,
+        Rule::Links,
         Rule::ParentMetadata,
         Rule::PutBack,
         Rule::RefusedWaits,

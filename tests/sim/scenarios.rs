@@ -3,6 +3,7 @@
 
 mod durability;
 mod flush;
+mod links;
 mod order;
 mod outcomes;
 mod sessions;

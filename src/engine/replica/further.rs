@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{RECHECK_MS, Replica};
+use super::{RECHECK_MS, Replica, Rule};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::work::{Further, Links, Spilled};
 use crate::engine::{Now, Stamp};
@@ -19,6 +19,9 @@ impl Replica {
         wish: &Waiting,
         batch: &[(Name, Waiting)],
     ) -> Option<Further> {
+        if !self.limits.keeps(Rule::Links) {
+            return Some(Further::Whole);
+        }
         let Some(group) = self.links.of(path) else {
             return Some(Further::Unknown);
         };
@@ -33,13 +36,16 @@ impl Replica {
             (None, Some(pending)) if pending != path => (Some(pending), Further::Whole),
             (None, _) => (None, Further::Whole),
         };
-        if before.is_some_and(|before| self.is_under_way(before, batch)) {
-            return None;
-        }
+        let waits = before.is_some_and(|before| self.is_under_way(before, batch));
         if let Some(group) = self.links.of_mut(path) {
-            group.pending = (further == Further::Whole).then(|| path.clone());
+            // Whoever waits for another is nobody to be waited for.
+            if !waits && further == Further::Whole {
+                group.pending = Some(path.clone());
+            } else if group.pending.as_ref() == Some(path) {
+                group.pending = None;
+            }
         }
-        Some(further)
+        (!waits).then_some(further)
     }
 
     /// True if something is still to be told of this name.

@@ -72,6 +72,8 @@ pub enum Rule {
     EventDuringRead,
     /// 21: what stands for lost events does not trust size and time.
     Suspicion,
+    /// 27: the names of an inode are told as such.
+    Links,
     /// 28: a child's message leaves its directory waiting for metadata.
     ParentMetadata,
     /// 13: what was in flight at a cut is looked at again.

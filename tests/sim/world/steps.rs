@@ -39,6 +39,19 @@ pub fn mkdir(disk: &mut Disk, at: &str) {
     disk.make_dir(dir, &name).expect("a free name");
 }
 
+/// Gives an entry a further name as any user of this disk would.
+pub fn ln(disk: &mut Disk, from: &str, to: &str) {
+    let ino = disk.find(&path(from)).expect("it is there");
+    let (dir, name) = place(disk, to);
+    disk.link(ino, dir, &name).expect("a free name");
+}
+
+/// True if both names mean the same inode.
+pub fn same_inode(disk: &Disk, a: &str, b: &str) -> bool {
+    let ino = |at| disk.find(&path(at)).expect("it is there");
+    ino(a) == ino(b)
+}
+
 /// Writes a whole file as any user of this disk would.
 pub fn write(disk: &mut Disk, at: &str, content: &[u8]) {
     let (dir, name) = place(disk, at);
@@ -133,6 +146,10 @@ impl World {
 
     pub fn write(&self, at: &str, content: &str) {
         self.user_does(at, |disk| write(disk, at, content.as_bytes()));
+    }
+
+    pub fn ln(&self, from: &str, to: &str) {
+        self.user_does(to, |disk| ln(disk, from, to));
     }
 
     /// Other content of the same size, with the time of the old.

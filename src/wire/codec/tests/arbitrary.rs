@@ -87,11 +87,15 @@ fn state() -> impl Strategy<Value = State> {
     let content = vec(any::<u8>(), 0..200).prop_map(Bytes::from);
     let target = vec(1..=255u8, 1..50).prop_map(Bytes::from);
     let bodiless = kind().prop_filter("has a body", |k| !matches!(k, Kind::File | Kind::Symlink));
+    let linkable = kind().prop_filter("has one name only", |k| *k != Kind::Dir);
     prop_oneof![
         Just(State::Absent),
         content.prop_flat_map(|c| present(Kind::File, c.len() as u64, Body::Content(c))),
         target.prop_flat_map(|t| present(Kind::Symlink, t.len() as u64, Body::Target(t))),
-        any::<u64>().prop_flat_map(|size| present(Kind::File, size, Body::Unchanged)),
+        (any::<u64>(), any::<u64>())
+            .prop_flat_map(|(size, links)| present(Kind::File, size, Body::Unchanged { links })),
+        (linkable, path_below_root(), any::<Option<u64>>())
+            .prop_flat_map(|(kind, to, links)| present(kind, 7, Body::Link { to, links })),
         bodiless.prop_flat_map(|kind| present(kind, 0, Body::Empty)),
     ]
 }
@@ -103,9 +107,9 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 }
 
 fn list_entries() -> impl Strategy<Value = Vec<ListEntry>> {
-    let entry = kind().prop_flat_map(|kind| (metadata(kind, 5), any::<u64>()));
+    let entry = kind().prop_flat_map(|kind| (metadata(kind, 5), any::<(u64, bool)>()));
     btree_map(name(), entry, 0..12).prop_map(|entries| {
-        let list_entry = |(name, (meta, extra)): (Name, (Metadata, u64))| ListEntry {
+        let list_entry = |(name, (meta, (extra, linked))): (Name, (Metadata, (u64, bool)))| ListEntry {
             name,
             kind: meta.kind,
             mode: meta.mode,
@@ -115,6 +119,7 @@ fn list_entries() -> impl Strategy<Value = Vec<ListEntry>> {
             mtime: meta.mtime,
             rdev: meta.rdev,
             extra,
+            linked,
         };
         entries.into_iter().map(list_entry).collect()
     })

@@ -100,7 +100,9 @@ forms!(state, STATES, State,
     State::Present(_, Body::Empty) => "entry empty",
     State::Present(_, Body::Content(_)) => "entry content",
     State::Present(_, Body::Target(_)) => "entry target",
-    State::Present(_, Body::Unchanged) => "entry unchanged",
+    State::Present(_, Body::Unchanged { .. }) => "entry unchanged",
+    State::Present(_, Body::Link { links: None, .. }) => "entry link",
+    State::Present(_, Body::Link { links: Some(_), .. }) => "entry link, names counted",
 );
 
 forms!(kind, KINDS, Kind,

@@ -328,13 +328,18 @@ fn extended_attributes() {
 fn bodies_fit_their_kinds() {
     let content = |bytes: &'static [u8]| Body::Content(Bytes::from_static(bytes));
     let target = |bytes: &'static [u8]| Body::Target(Bytes::from_static(bytes));
+    let link = |to: &str, links| Body::Link {
+        to: path(to),
+        links,
+    };
     for (kind, size, body) in [
         (Kind::File, 0, Body::Empty),
         (Kind::File, 1, target(b"t")),
         (Kind::Symlink, 1, content(b"t")),
         (Kind::Symlink, 0, Body::Empty),
-        (Kind::Symlink, 1, Body::Unchanged),
-        (Kind::Dir, 0, Body::Unchanged),
+        (Kind::Symlink, 1, Body::Unchanged { links: 1 }),
+        (Kind::Dir, 0, Body::Unchanged { links: 1 }),
+        (Kind::Dir, 0, link("a", None)),
         (Kind::Dir, 0, content(b"")),
         (Kind::Fifo, 0, target(b"")),
     ] {

@@ -59,6 +59,13 @@ pub(super) fn absent(text: &str) -> Entry {
     }
 }
 
+fn further_name(to: &str, links: Option<u64>) -> Body {
+    Body::Link {
+        to: path(to),
+        links,
+    }
+}
+
 pub(super) fn list_entry(text: &str) -> ListEntry {
     ListEntry {
         name: name(text),
@@ -73,6 +80,7 @@ pub(super) fn list_entry(text: &str) -> ListEntry {
         },
         rdev: 0,
         extra: ListEntry::extra_of(&vec![(ByteBuf::from("user.a"), ByteBuf::from("1"))], b""),
+        linked: true,
     }
 }
 
@@ -239,12 +247,15 @@ fn entries() -> Change {
             present("fifo", Kind::Fifo, 0, Body::Empty),
             file("file", b"content"),
             present("link", Kind::Symlink, 4, target),
+            present("name of fifo", Kind::Fifo, 0, further_name("var/fifo", None)),
+            present("name of file", Kind::File, 7, further_name("var/file", Some(3))),
             present("socket", Kind::Socket, 0, Body::Empty),
             Entry {
                 name: name("tagged"),
                 state: State::Present(tagged, Body::Content(Bytes::from_static(b"abc"))),
             },
-            present("unchanged", Kind::File, 1 << 40, Body::Unchanged),
+            present("unchanged", Kind::File, 1 << 40, Body::Unchanged { links: 1 }),
+            present("unchanged twice", Kind::File, 5, Body::Unchanged { links: 2 }),
         ],
     }
 }
