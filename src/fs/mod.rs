@@ -38,6 +38,9 @@ pub struct Stat {
     pub ino: u64,
     /// Number of names.
     pub nlink: u64,
+    /// Bytes that the file system has allocated for a file's content, 0 for every other kind. It may
+    /// change by itself, and lie above the size.
+    pub allocated: u64,
 }
 
 impl Stat {
@@ -54,6 +57,15 @@ impl Stat {
             rdev: self.rdev,
             xattrs,
         }
+    }
+
+    /// True if both are the same inode, of the same kind, size and mtime.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.same_inode(other)
+            && self.kind == other.kind
+            && self.size == other.size
+            && self.mtime == other.mtime
     }
 
     /// True if both are the same inode on the same file system.
@@ -136,6 +148,20 @@ pub trait Fs: Send + Sync + 'static {
     fn remove_file(&self, dir: &Self::Dir, name: &Name) -> io::Result<()>;
     /// Takes a directory with all below out of the tree at once (into the stage), then frees it.
     fn remove_tree(&self, dir: &Self::Dir, name: &Name) -> io::Result<()>;
+    /// Gives the entry `from_name`, which is no directory (else EPERM), the further name `to_name`,
+    /// atomically in the place of whatever that is, unless that is a directory (EISDIR). The entry must
+    /// be the inode `what`, with its kind, size and mtime (else ESTALE), and nothing that takes its name
+    /// meanwhile is ever linked. If `to_name` is that inode already, nothing is done.
+    ///
+    /// EMLINK, EPERM and EOPNOTSUPP say that the file system or the kernel refuses one more name.
+    fn link(
+        &self,
+        from: &Self::Dir,
+        from_name: &Name,
+        to: &Self::Dir,
+        to_name: &Name,
+        what: &Stat,
+    ) -> io::Result<()>;
     /// rename(2): atomically gives an entry another name, replacing a file or an empty directory.
     fn rename(
         &self,

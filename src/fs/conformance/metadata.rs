@@ -279,15 +279,3 @@ pub(crate) fn set_file_meta_refuses_what_differs<F: Fs>(on: &Fixture<F>) {
     assert_eq!(set("file", &held), Some(libc::EMLINK));
     assert_eq!(on.found(&root, "file"), held);
 }
-
-pub(crate) fn links_are_counted<F: Fs>(on: &Fixture<F>) {
-    let root = on.fs.root().unwrap();
-    on.write(&root, "one", b"shared");
-    (on.link)(&path("one"), &path("two"));
-    assert_eq!(on.stat(&root, "one"), on.stat(&root, "two"));
-    assert_eq!(on.stat(&root, "one").nlink, 2);
-    // Publishing replaces the name and leaves the other link alone.
-    on.write(&root, "one", b"alone");
-    assert_eq!(on.read(&root, "two"), b"shared");
-    assert_eq!(on.stat(&root, "two").nlink, 1);
-}

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod content;
+mod links;
 mod metadata;
 mod structure;
 
@@ -16,6 +17,7 @@ use std::io;
 use serde_bytes::ByteBuf;
 
 pub(crate) use content::*;
+pub(crate) use links::*;
 pub(crate) use metadata::*;
 pub(crate) use structure::*;
 
@@ -54,7 +56,9 @@ macro_rules! conformance {
             only_regular_files_open, open_files_outlive_their_names, a_writer_shows, sync_succeeds,
             files_keep_metadata, times_are_exact, special_entries_keep_metadata,
             directories_keep_metadata, xattrs_become_exactly_these, set_file_meta_is_in_place,
-            set_file_meta_refuses_what_differs, links_are_counted,
+            set_file_meta_refuses_what_differs, links_are_counted, link_gives_one_more_name,
+            link_replaces_all_but_directories, link_onto_itself_does_nothing,
+            link_takes_no_other_inode, special_entries_are_linked_too,
             odd_names, no_limit_on_path_length, symlinks_are_never_directories, lists_are_whole,
             make_dir_needs_a_free_name, remove_file_takes_no_directory, remove_tree_takes_all,
             remove_tree_takes_directories_only, rename_replaces, missing_names_are_enoent,

@@ -170,6 +170,11 @@ impl Disk {
             dev: 1,
             ino,
             nlink: inode.nlink,
+            allocated: if inode.kind == Kind::File {
+                inode.content.len() as u64
+            } else {
+                0
+            },
         })
     }
 
@@ -329,6 +334,42 @@ impl Disk {
     /// Makes a directory.
     pub fn make_dir(&mut self, dir: Ino, name: &Name) -> io::Result<Ino> {
         self.create(dir, name, Kind::Dir, &[])
+    }
+
+    /// link(2): gives an inode that is no directory (EPERM) and has a name still (ENOENT) one more name,
+    /// if that is free (EEXIST).
+    pub fn link(&mut self, ino: Ino, dir: Ino, name: &Name) -> io::Result<()> {
+        self.check_linkable(ino)?;
+        if self.lookup(dir, name).is_ok() {
+            return error(libc::EEXIST);
+        }
+        self.expect_dir(dir)?;
+        self.enter(dir, name, ino)?;
+        self.tell_name(dir, name, false, What::Created);
+        Ok(())
+    }
+
+    fn check_linkable(&self, ino: Ino) -> io::Result<()> {
+        match self.get(ino)? {
+            inode if inode.kind == Kind::Dir => error(libc::EPERM),
+            inode if inode.nlink == 0 => error(libc::ENOENT),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same in the place of whatever is not a directory (EISDIR), by way of a name in a stage that
+    /// nobody watches.
+    pub(super) fn relink(&mut self, ino: Ino, dir: Ino, name: &Name) -> io::Result<()> {
+        match self.lookup(dir, name) {
+            Err(_) => return self.link(ino, dir, name),
+            Ok(there) if there == ino => return Ok(()),
+            Ok(_) => self.check_linkable(ino)?,
+        }
+        self.link_over(ino, dir, name)?;
+        let cookie = self.next_cookie;
+        self.next_cookie += 1;
+        self.tell_name(dir, name, false, What::MovedTo(cookie));
+        Ok(())
     }
 
     fn enter(&mut self, dir: Ino, name: &Name, ino: Ino) -> io::Result<()> {

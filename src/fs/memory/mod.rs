@@ -223,6 +223,31 @@ impl Fs for MemoryFs {
         self.step().remove_tree(dir.ino, name)
     }
 
+    fn link(
+        &self,
+        from: &MemoryDir,
+        from_name: &Name,
+        to: &MemoryDir,
+        to_name: &Name,
+        what: &Stat,
+    ) -> io::Result<()> {
+        let stale = || io::Error::from_raw_os_error(libc::ESTALE);
+        let ino = {
+            let disk = self.step();
+            let ino = disk.lookup(from.ino, from_name)?;
+            if !disk.stat(ino)?.same_content(what) {
+                return Err(stale());
+            }
+            ino
+        };
+        // The inode is held from here on: whatever takes its name meanwhile is not linked.
+        let mut disk = self.step();
+        if disk.stat(ino)?.nlink == 0 {
+            return Err(stale());
+        }
+        disk.relink(ino, to.ino, to_name)
+    }
+
     fn rename(
         &self,
         from: &MemoryDir,

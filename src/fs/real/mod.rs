@@ -5,6 +5,7 @@
 //! It needs Linux 5.6 (openat2) and a mounted /proc.
 
 mod lease;
+mod link;
 mod metadata;
 mod open;
 mod publish;
@@ -313,6 +314,19 @@ impl Fs for RealFs {
 
     fn remove_tree(&self, dir: &RealDir, name: &Name) -> io::Result<()> {
         remove::tree(self.writable()?, dir.as_fd(), dir.allow(name)?)
+    }
+
+    fn link(
+        &self,
+        from: &RealDir,
+        from_name: &Name,
+        to: &RealDir,
+        to_name: &Name,
+        what: &Stat,
+    ) -> io::Result<()> {
+        let stage = self.writable()?;
+        let entry = link::find(from.as_fd(), from.allow(from_name)?, what)?;
+        link::give_name(stage, &entry, to.as_fd(), to.allow(to_name)?)
     }
 
     fn rename(

@@ -60,7 +60,7 @@ pub(super) fn file(at: impl AsFd, name: &[u8], keep_access_time: bool) -> io::Re
 }
 
 /// Opens a name without following it and without leaving the mount.
-fn beneath(
+pub(super) fn beneath(
     at: impl AsFd,
     name: &[u8],
     flags: OFlags,

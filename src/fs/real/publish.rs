@@ -1,16 +1,15 @@
 //! Making entries appear, whole, under their final names.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::stage::Stage;
 use super::target::Target;
 use super::xattrs::XattrAccess;
-use super::{RealFile, errno, metadata, open, stat};
+use super::{RealFile, errno, link, metadata, open, stat};
 use crate::tree::{Kind, Metadata};
 
 /// Publishes a stage. Dropping the stage, on every way out, removes the name that it may have.
@@ -29,33 +28,16 @@ pub(super) fn file(
     if let Some(named) = slot.take_name() {
         return named.publish(dir, name);
     }
-    match link(file.as_fd(), dir, name) {
+    match link::exclusive(file.as_fd(), dir, name) {
         // A link replaces nothing, so the file needs a name to be renamed from.
         Err(Errno::EXIST) => {
             let (named, ()) = slot
                 .stage()
-                .make(|dir, name| link(file.as_fd(), dir, name.as_bytes()))?;
+                .make(|dir, name| link::exclusive(file.as_fd(), dir, name.as_bytes()))?;
             named.publish(dir, name)
         }
         linked => Ok(linked?),
     }
-}
-
-/// Gives an unnamed file a name.
-fn link(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
-    // Linking by descriptor alone needs CAP_DAC_READ_SEARCH or Linux 6.10, and is refused with ENOENT,
-    // which a directory that is gone answers as well: so the way through /proc decides.
-    static BY_DESCRIPTOR: AtomicBool = AtomicBool::new(true);
-    if BY_DESCRIPTOR.load(Ordering::Relaxed) {
-        match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
-            Err(Errno::NOENT) => {}
-            linked => return linked,
-        }
-    }
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    rustix::fs::linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)?;
-    BY_DESCRIPTOR.store(false, Ordering::Relaxed);
-    Ok(())
 }
 
 /// Publishes a symlink, device, pipe or socket: made in the stage, given its metadata there by name,

@@ -233,6 +233,12 @@ impl Staged {
         Ok(())
     }
 
+    /// Does the same with a further name of an inode that may have `name` already. Then rename(2) does
+    /// nothing, and only dropping removes the stage's name.
+    pub(super) fn publish_link(self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.dir, &self.name, dir, name)?)
+    }
+
     /// Frees a directory with everything below.
     pub(super) fn remove_tree(mut self) -> io::Result<()> {
         self.is_here = false;

@@ -9,6 +9,9 @@ use super::{errno, open};
 use crate::fs::Stat;
 use crate::tree::{Kind, Time};
 
+/// Bytes in the unit in which the kernel tells what is allocated, whatever the file system's block is.
+const STAT_BLOCK_BYTES: u64 = 512;
+
 /// Stat of an open inode.
 pub(super) fn of(fd: impl AsFd) -> io::Result<Stat> {
     convert(&rustix::fs::fstat(fd)?)
@@ -44,5 +47,10 @@ fn convert(raw: &rustix::fs::Stat) -> io::Result<Stat> {
         dev: raw.st_dev as u64,
         ino: raw.st_ino as u64,
         nlink: raw.st_nlink as u64,
+        allocated: if kind == Kind::File {
+            raw.st_blocks as u64 * STAT_BLOCK_BYTES
+        } else {
+            0
+        },
     })
 }

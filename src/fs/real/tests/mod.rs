@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod links;
 mod mounts;
 mod sink;
 mod source;
@@ -52,6 +53,15 @@ fn fixture(dir: tempfile::TempDir) -> Fixture<RealFs> {
         has_xattrs: takes_xattrs(dir.path()),
         keep: Box::new(dir),
     }
+}
+
+/// The root as everybody sees it.
+fn base(on: &Fixture<RealFs>) -> PathBuf {
+    on.keep
+        .downcast_ref::<tempfile::TempDir>()
+        .unwrap()
+        .path()
+        .to_owned()
 }
 
 fn is_root() -> bool {

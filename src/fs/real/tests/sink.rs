@@ -7,14 +7,6 @@ use serde_bytes::ByteBuf;
 use super::*;
 use crate::tree::XATTRS_BYTES_MAX;
 
-fn base(on: &Fixture<RealFs>) -> PathBuf {
-    on.keep
-        .downcast_ref::<tempfile::TempDir>()
-        .unwrap()
-        .path()
-        .to_owned()
-}
-
 fn stage_path(on: &Fixture<RealFs>) -> PathBuf {
     base(on).join(STAGE_NAME)
 }
@@ -104,6 +96,7 @@ fn the_stages_name_is_reserved_at_the_root() {
     let root = on.fs.root().unwrap();
     std::fs::create_dir(stage_path(&on)).unwrap();
     let stage = name(STAGE_NAME);
+    let held = on.fs.stat_dir(&root).unwrap();
     let dir_meta = Metadata {
         mode: 0o700,
         ..on.meta(Kind::Dir)
@@ -116,13 +109,14 @@ fn the_stages_name_is_reserved_at_the_root() {
         code(on.fs.remove_file(&root, &stage)),
         code(on.fs.make_dir(&root, &stage, &dir_meta)),
         code(on.fs.rename(&root, &stage, &root, &name("a"))),
+        code(on.fs.link(&root, &stage, &root, &name("a"), &held)),
         code(on.publish(&root, &stage, b"", &on.meta(Kind::File))),
         code(
             on.fs
                 .publish_special(&root, &stage, &on.meta(Kind::Fifo), b""),
         ),
     ];
-    assert_eq!(refused, [Some(libc::EPERM); 9]);
+    assert_eq!(refused, [Some(libc::EPERM); 10]);
     // Elsewhere it is a name like any other.
     on.mkdir(&root, "dir");
     on.write(&on.at("dir"), STAGE_NAME, b"content");
