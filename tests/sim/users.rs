@@ -98,7 +98,8 @@ impl Users {
         if self.rng.once_in(2) {
             self.writing = Some((ino, content));
         } else {
-            disk.write_at(ino, half, &content[half..]).expect("room");
+            disk.write_at(ino, half as u64, &content[half..])
+                .expect("room");
             disk.set_writer(ino, false);
         }
     }
@@ -107,7 +108,7 @@ impl Users {
         if let Some((ino, content)) = self.writing.take() {
             let half = content.len() / 2;
             // The file may have been removed meanwhile: nobody sees it then.
-            let _ = disk.write_at(ino, half, &content[half..]);
+            let _ = disk.write_at(ino, half as u64, &content[half..]);
             disk.set_writer(ino, false);
             self.touched.extend(
                 disk.paths()
