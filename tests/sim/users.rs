@@ -1,5 +1,7 @@
 //! Users of the source tree, and the memory of every state that a name ever had.
 
+mod holes;
+
 use std::collections::{HashMap, HashSet};
 
 use osync::fs::memory::{Disk, Ino};
@@ -162,6 +164,9 @@ impl Users {
             (Some(Kind::File), 3) => {
                 self.say(&format!("rm {path}"));
                 disk.unlink(dir, &name).expect("a file");
+            }
+            (Some(Kind::File), 4) if self.writing.is_none() && self.rng.once_in(2) => {
+                self.holes(disk, there.expect("it is there"), &path);
             }
             (Some(Kind::File), _) => {
                 self.say(&format!("write {path}"));

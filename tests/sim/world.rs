@@ -848,13 +848,14 @@ impl World {
                     let stat = disk.stat(ino).expect("a listed inode");
                     let content = disk.content(ino).expect("a listed inode");
                     let text = format!(
-                        "{:?} {:o} {} {} {:?} {content:?} {:?}",
+                        "{:?} {:o} {} {} {:?} {content:?} {:?} {:?}",
                         stat.kind,
                         stat.mode,
                         stat.uid,
                         stat.gid,
                         stat.mtime,
-                        disk.xattrs(ino)
+                        disk.xattrs(ino),
+                        disk.data(ino)
                     );
                     (path, text)
                 })

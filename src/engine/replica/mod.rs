@@ -177,7 +177,7 @@ struct Renaming {
     is_dir: bool,
 }
 
-/// A large file on its way.
+/// A large file, or one with holes, on its way.
 #[derive(Debug)]
 struct Stream {
     path: RelPath,
@@ -185,7 +185,7 @@ struct Stream {
     wish: Waiting,
     lane: Lane,
     while_open: bool,
-    /// Bytes numbered so far.
+    /// Where the last piece numbered has ended.
     offset: u64,
     busy: bool,
 }

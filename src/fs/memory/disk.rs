@@ -213,10 +213,19 @@ impl Disk {
     /// The first data of a file that ends after this offset, cut off there; `None` if only a hole
     /// follows, or nothing.
     pub fn next_data(&self, ino: Ino, offset: u64) -> io::Result<Option<Range<u64>>> {
-        let found = place(offset).map(|at| self.get(ino).map(|inode| inode.content.next_data(at)));
+        let content = &self.get(ino)?.content;
         // Beyond the largest file there is nothing.
-        let data = found.unwrap_or(Ok(None))?;
+        let data = place(offset).ok().and_then(|at| content.next_data(at));
         Ok(data.map(|data| data.start as u64..data.end as u64))
+    }
+
+    /// All that is no hole in a file, sorted.
+    pub fn data(&self, ino: Ino) -> io::Result<Vec<Range<u64>>> {
+        let mut found: Vec<Range<u64>> = Vec::new();
+        while let Some(data) = self.next_data(ino, found.last().map_or(0, |last| last.end))? {
+            found.push(data);
+        }
+        Ok(found)
     }
 
     /// Extended attributes.

@@ -11,6 +11,7 @@ mod tests;
 pub use disk::{Disk, Ino};
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Fs, Stat};
@@ -191,6 +192,10 @@ impl Fs for MemoryFs {
         Ok(count)
     }
 
+    fn next_data(&self, file: &MemoryFile, offset: u64) -> io::Result<Option<Range<u64>>> {
+        self.step().next_data(file.0.ino, offset)
+    }
+
     fn unwritten(&self, file: &MemoryFile) -> Option<bool> {
         Some(!self.step().is_being_written(file.0.ino))
     }
@@ -203,6 +208,10 @@ impl Fs for MemoryFs {
 
     fn write_at(&self, file: &MemoryFile, offset: u64, data: &[u8]) -> io::Result<()> {
         self.step().write_at(file.0.ino, offset, data)
+    }
+
+    fn set_len(&self, file: &MemoryFile, size: u64) -> io::Result<()> {
+        self.step().truncate(file.0.ino, size)
     }
 
     fn publish(

@@ -1,6 +1,6 @@
 //! The conformance body on the file system in memory, and what only that has.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
 
 use std::any::Any;
 
