@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::walk::Suspicion;
 use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time};
 
-/// Files up to this size travel whole, in a message with others; larger ones are streamed. In bytes.
+/// Files up to this size travel whole, in a message with others; larger ones are streamed, and those
+/// with holes. In bytes.
 pub const INLINE_BYTES_MAX: u64 = 128 * 1024;
 
 /// Content that one look may bring back, in bytes. One file may be as large as this.
@@ -52,13 +53,13 @@ pub enum Order {
         /// Files to be named as suspects.
         suspicion: Option<Suspicion>,
     },
-    /// Read a piece of a large file.
+    /// Read the next piece of a large file: the first data at or after an offset.
     ReadChunk {
         /// The stream, as opened by a look.
         stream: u64,
-        /// Where.
+        /// From where on; before the end of the file.
         offset: u64,
-        /// How many bytes.
+        /// At most so many bytes.
         bytes: u64,
     },
     /// See whether a streamed file is still the same and still has its name; ends the stream.
@@ -145,9 +146,15 @@ pub enum Finding {
     NotRenamed,
     /// A page of a listing, sorted.
     Listed(Listed),
-    /// A piece of a file; shorter than asked means that the file is not what it was.
-    Chunk(Bytes),
-    /// The stream has ended: whether the file is unchanged and still has its name.
+    /// A piece of a file.
+    Chunk {
+        /// Where it begins; what was asked for and lies before it is a hole.
+        offset: u64,
+        /// The piece; nothing at the end of the file if that is a hole.
+        data: Bytes,
+    },
+    /// The stream has ended: whether the file is unchanged and still has its name. To a piece asked
+    /// for it says that the file is not what it was.
     StreamEnded {
         /// It is.
         whole: bool,
@@ -201,7 +208,7 @@ pub enum Seen {
         /// Set if it is one name of several.
         links: Option<Links>,
     },
-    /// A large file, now open as this stream.
+    /// A large file or one with holes, now open as this stream.
     Large {
         /// Names the open file.
         stream: u64,

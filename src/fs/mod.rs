@@ -10,6 +10,7 @@ pub mod memory;
 pub mod real;
 
 use std::io;
+use std::ops::Range;
 
 use crate::tree::{Kind, Metadata, Name, RelPath, Time, Xattrs};
 
@@ -111,6 +112,10 @@ pub trait Fs: Send + Sync + 'static {
     fn file_xattrs(&self, file: &Self::File) -> io::Result<Xattrs>;
     /// Reads at an offset until `buffer` is full or the file ends; returns the bytes read.
     fn read_at(&self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// The first data that ends after `offset`, cut off there; `None` if only a hole follows, or
+    /// nothing. Space that was allocated and never written counts as a hole, and on a file system
+    /// that knows no holes everything is data.
+    fn next_data(&self, file: &Self::File, offset: u64) -> io::Result<Option<Range<u64>>>;
     /// True if nobody has the file open for writing at this moment, proven by a read lease taken and
     /// given back; `None` if it cannot be proven here.
     fn unwritten(&self, file: &Self::File) -> Option<bool>;
@@ -119,6 +124,8 @@ pub trait Fs: Send + Sync + 'static {
     fn stage(&self) -> io::Result<Self::File>;
     /// Writes all bytes at an offset of a stage.
     fn write_at(&self, file: &Self::File, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Makes a stage so long; what it gains is a hole. EFBIG beyond what the file system can hold.
+    fn set_len(&self, file: &Self::File, size: u64) -> io::Result<()>;
     /// Gives a stage its metadata (owner, then mode, then extended attributes, then times) and puts it
     /// atomically in the place of whatever `name` is, unless that is a directory (EISDIR).
     fn publish(

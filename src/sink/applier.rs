@@ -31,7 +31,10 @@ pub struct Applier<F: Fs> {
 #[derive(Debug)]
 struct Stage<H> {
     file: H,
-    bytes: u64,
+    /// Where the last piece has ended.
+    end: u64,
+    /// Bytes that the file will have.
+    size: u64,
 }
 
 /// Why an entry was not done.
@@ -119,8 +122,10 @@ impl<F: Fs> Applier<F> {
             Change::Chunk {
                 stream,
                 offset,
+                hole,
                 data,
-            } => single(self.chunk(stream, offset, &data)),
+                size,
+            } => single(self.chunk(stream, offset, hole, &data, size)),
             Change::Publish { stream, path, meta } => single(self.publish(stream, &path, &meta)),
             Change::Abandon { stream } => {
                 self.lock().remove(&stream);
@@ -360,7 +365,14 @@ impl<F: Fs> Applier<F> {
 
     // ---- streams -----------------------------------------------------------------------------------
 
-    fn chunk(&self, stream: u64, offset: u64, data: &[u8]) -> Result<(), Refused> {
+    fn chunk(
+        &self,
+        stream: u64,
+        offset: u64,
+        hole: u64,
+        data: &[u8],
+        size: u64,
+    ) -> Result<(), Refused> {
         // Chunks of one stream come one at a time, so its stage can leave the map while it is written.
         let held = self.lock().remove(&stream);
         let mut stage = match held {
@@ -371,18 +383,25 @@ impl<F: Fs> Applier<F> {
                     errno: libc::EMFILE,
                 }));
             }
-            None => Stage {
-                file: step("create", self.fs.stage())?,
-                bytes: 0,
-            },
+            None => self.stage(size)?,
         };
-        if stage.bytes != offset {
+        // What ends beyond the file was refused when it was decoded.
+        let start = offset + hole;
+        if stage.end != offset || stage.size != size {
             return Err(Box::new(Refusal::Mismatch));
         }
-        step("write", self.fs.write_at(&stage.file, offset, data))?;
-        stage.bytes += data.len() as u64;
+        step("write", self.fs.write_at(&stage.file, start, data))?;
+        stage.end = start + data.len() as u64;
         self.lock().insert(stream, stage);
         Ok(())
+    }
+
+    /// A stage for a whole file. It has its length from the start, so that no file system allocates more
+    /// behind each write in the hope for a next one: that would fill the holes.
+    fn stage(&self, size: u64) -> Result<Stage<F::File>, Refused> {
+        let file = step("create", self.fs.stage())?;
+        step("set length", self.fs.set_len(&file, size))?;
+        Ok(Stage { file, end: 0, size })
     }
 
     fn publish(&self, stream: u64, path: &RelPath, meta: &Metadata) -> Result<(), Refused> {
@@ -392,7 +411,7 @@ impl<F: Fs> Applier<F> {
             .remove(&stream)
             .ok_or_else(|| Box::new(Refusal::Full))?;
         let (dir, name) = path.split().ok_or_else(|| Box::new(Refusal::Mismatch))?;
-        if stage.bytes != meta.size {
+        if stage.end != stage.size || stage.size != meta.size {
             return Err(Box::new(Refusal::Mismatch));
         }
         let dir = self.open(&dir)?;
@@ -416,3 +435,6 @@ fn single(result: Result<(), Refused>) -> Outcome {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,8 @@ pub struct OpenFile<H> {
     pub file: H,
     /// Its stat before the first byte was read.
     pub stat: Stat,
+    /// True if it has holes, which are not read then.
+    pub sparse: bool,
 }
 
 /// Carries out orders; one for each reader thread.
@@ -248,12 +250,14 @@ impl<F: Fs> Reader<F> {
             return Ok(Seen::Unsettled);
         }
         let xattrs = fs.file_xattrs(&file).map_err(|e| ("read attributes", e))?;
-        if before.size > self.settings.inline_bytes_max {
+        let sparse = has_holes(fs, &file, &before).map_err(|e| ("find holes", e))?;
+        if sparse || before.size > self.settings.inline_bytes_max {
             let stream = next_stream();
             self.opened.push(OpenFile {
                 stream,
                 file,
                 stat: before,
+                sparse,
             });
             return Ok(Seen::Large {
                 stream,
@@ -329,6 +333,17 @@ fn further_name<F: Fs>(fs: &F, stat: &Stat, links: Links, other: &RelPath) -> Se
         },
         _ => Seen::Linked(links),
     }
+}
+
+/// True if a file has holes. One that has as much allocated as it is long is taken to have none, and
+/// written in full: what was allocated for it and never written is not lost with the holes.
+fn has_holes<F: Fs>(fs: &F, file: &F::File, stat: &Stat) -> io::Result<bool> {
+    if stat.allocated >= stat.size {
+        return Ok(false);
+    }
+    // Compression, too, allocates less than the size.
+    let first = fs.next_data(file, 0)?;
+    Ok(first.is_none_or(|data| data.start > 0 || data.end < stat.size))
 }
 
 /// True if nothing about the file changed between two stats; the change time catches what sets the
@@ -588,16 +603,39 @@ pub fn list_entry<F: Fs>(fs: &F, dir: &F::Dir, name: &Name) -> io::Result<(ListE
     Ok((entry, stat))
 }
 
-/// Reads a piece of a streamed file.
+/// Reads the next piece of a streamed file: at most so many bytes of the first data from `offset` on.
 pub fn read_chunk<F: Fs>(fs: &F, open: &OpenFile<F::File>, offset: u64, bytes: u64) -> Finding {
-    let mut data = vec![0; usize::try_from(bytes).expect("a chunk fits into memory")];
-    match fs.read_at(&open.file, offset, &mut data) {
-        Ok(read) => {
-            data.truncate(read);
-            Finding::Chunk(data.into())
-        }
-        Err(_) => Finding::Chunk(Bytes::new()),
+    let size = open.stat.size;
+    // What fails to be read is found out by the look that follows.
+    let Ok(Some((start, end))) = next_piece(fs, open, offset) else {
+        return Finding::StreamEnded { whole: false };
+    };
+    let wanted = bytes.min(end.min(size).saturating_sub(start));
+    let mut data = vec![0; usize::try_from(wanted).expect("a chunk fits into memory")];
+    match fs.read_at(&open.file, start, &mut data) {
+        Ok(read) if read == data.len() => Finding::Chunk {
+            offset: start.min(size),
+            data: data.into(),
+        },
+        _ => Finding::StreamEnded { whole: false },
     }
+}
+
+/// Where the next data of a streamed file begins and ends; `None` if the file became shorter.
+fn next_piece<F: Fs>(
+    fs: &F,
+    open: &OpenFile<F::File>,
+    offset: u64,
+) -> io::Result<Option<(u64, u64)>> {
+    let size = open.stat.size;
+    if !open.sparse {
+        return Ok(Some((offset, size)));
+    }
+    Ok(match fs.next_data(&open.file, offset)? {
+        Some(data) => Some((data.start, data.end)),
+        // What was cut off looks like a hole.
+        None => (fs.stat_file(&open.file)?.size >= size).then_some((size, size)),
+    })
 }
 
 /// True if a streamed file is unchanged and the path still leads to it.
@@ -615,3 +653,6 @@ pub fn end_stream<F: Fs>(
         whole: same && named,
     }
 }
+
+#[cfg(test)]
+mod tests;

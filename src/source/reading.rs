@@ -115,7 +115,7 @@ impl Shared {
             } => match self.stream(*stream) {
                 Some(open) => read_chunk(&self.fs, &open, *offset, *bytes),
                 // Closed meanwhile: what it would have held counts for nobody.
-                None => Finding::Chunk(bytes::Bytes::new()),
+                None => Finding::StreamEnded { whole: false },
             },
             Order::EndStream {
                 stream,

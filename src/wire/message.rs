@@ -113,14 +113,19 @@ pub enum Change {
         /// Their digest or themselves.
         page: Page,
     },
-    /// A piece of a large file, appended to the stage of its stream.
+    /// The next piece of a large file or of one with holes: a hole, then data.
     Chunk {
         /// The stream, unique in the session.
         stream: u64,
-        /// Bytes of the file before this piece.
+        /// Bytes of the file before this piece, 0 in the first.
         offset: u64,
-        /// The piece; at most [`super::PAYLOAD_BYTES_MAX`].
+        /// Bytes of the hole.
+        hole: u64,
+        /// The data; at most [`super::PAYLOAD_BYTES_MAX`], and none only at the end of a file that ends
+        /// with a hole.
         data: Bytes,
+        /// Bytes of the whole file, in every piece the same.
+        size: u64,
     },
     /// The stream is whole: publish it under this path.
     Publish {

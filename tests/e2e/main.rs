@@ -19,4 +19,5 @@ mod operations;
 mod peers;
 mod push;
 mod python_peer;
+mod sparse;
 mod through_ssh;

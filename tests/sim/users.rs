@@ -1,5 +1,7 @@
 //! Users of the source tree, and the memory of every state that a name ever had.
 
+mod holes;
+
 use std::collections::{HashMap, HashSet};
 
 use osync::fs::memory::{Disk, Ino};
@@ -98,7 +100,8 @@ impl Users {
         if self.rng.once_in(2) {
             self.writing = Some((ino, content));
         } else {
-            disk.write_at(ino, half, &content[half..]).expect("room");
+            disk.write_at(ino, half as u64, &content[half..])
+                .expect("room");
             disk.set_writer(ino, false);
         }
     }
@@ -107,7 +110,7 @@ impl Users {
         if let Some((ino, content)) = self.writing.take() {
             let half = content.len() / 2;
             // The file may have been removed meanwhile: nobody sees it then.
-            let _ = disk.write_at(ino, half, &content[half..]);
+            let _ = disk.write_at(ino, half as u64, &content[half..]);
             disk.set_writer(ino, false);
             self.touch(disk, ino);
             self.say("finish writing");
@@ -166,6 +169,9 @@ impl Users {
             (Some(Kind::File), 3) => {
                 self.say(&format!("rm {path}"));
                 disk.unlink(dir, &name).expect("a file");
+            }
+            (Some(Kind::File), 4) if self.writing.is_none() && self.rng.once_in(2) => {
+                self.holes(disk, there.expect("it is there"), &path);
             }
             (Some(Kind::File), _) => {
                 self.say(&format!("write {path}"));

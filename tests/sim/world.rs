@@ -11,15 +11,15 @@ use osync::engine::replica::Limits;
 use osync::engine::session::Heartbeat;
 use osync::engine::sink::{self, Sink, Standing};
 use osync::engine::source::{self, Source};
-use osync::engine::work::{Finding, Order, Seen, Spilled};
+use osync::engine::work::{Detail, Finding, Order, Seen, Spilled};
 use osync::engine::{Now, Ticket};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
 use osync::source::watch::Watch;
-use osync::tree::{Kind, RelPath, Time};
-use osync::wire::message::{Change, Command, Credit, Outcome, Reply, Request};
+use osync::tree::{Kind, RelPath, State as EntryState, Time};
+use osync::wire::message::{Change, Command, Credit, Outcome, Reply, Request, ToSink};
 use osync::wire::{self, Frames};
 
 use crate::faults::Faults;
@@ -93,8 +93,30 @@ pub struct World {
     steps: u64,
     failure: Option<String>,
     power_was_cut: bool,
+    /// Content sent to the sink, in bytes.
+    content_sent: u64,
+    /// Pages listed to find the names of linked inodes.
+    searched: u64,
     /// The last answer to a flush: whether it was complete, and with how many problems.
     flushed: Option<(bool, u64)>,
+}
+
+/// Bytes of content that a message carries.
+fn content_of(message: &ToSink) -> u64 {
+    let ToSink::Change { change, .. } = message else {
+        return 0;
+    };
+    match change {
+        Change::Chunk { data, .. } => data.len() as u64,
+        Change::Entries { entries, .. } => {
+            let bodies = entries.iter().map(|entry| match &entry.state {
+                EntryState::Present(_, body) => body.len() as u64,
+                EntryState::Absent => 0,
+            });
+            bodies.sum()
+        }
+        _ => 0,
+    }
 }
 
 /// What is spilled, and what of it is being taken back.
@@ -156,6 +178,8 @@ impl World {
             failure: None,
             power_was_cut: false,
             flushed: None,
+            content_sent: 0,
+            searched: 0,
             faults,
         };
         world.src.disk().events_max = world.faults.events_max;
@@ -422,6 +446,7 @@ impl World {
                     }
                 }
                 source::Action::SendData { peer, message } => {
+                    self.content_sent += content_of(&message);
                     if let Some((_, wire)) = self.wires.get_mut(&peer.0) {
                         if self.trace && matches!(message, wire::message::ToSink::Change { .. }) {
                             println!("      s: {message:?}");
@@ -501,6 +526,8 @@ impl World {
         }
         let process = self.source.as_mut().expect("it was just there");
         let gone = Finding::StreamEnded { whole: false };
+        let is_search = matches!(order, Order::List { detail, .. } if *detail == Detail::Links);
+        self.searched += u64::from(is_search);
         let finding = match order {
             Order::ReadChunk {
                 stream,
@@ -897,14 +924,15 @@ impl World {
                     let stat = disk.stat(ino).expect("a listed inode");
                     let content = disk.content(ino).expect("a listed inode");
                     let text = format!(
-                        "{:?} {:o} {} {} {:?} {content:?} {:?} as {}",
+                        "{:?} {:o} {} {} {:?} {content:?} {:?} as {} with {:?}",
                         stat.kind,
                         stat.mode,
                         stat.uid,
                         stat.gid,
                         stat.mtime,
                         disk.xattrs(ino),
-                        first_names[&ino]
+                        first_names[&ino],
+                        disk.data(ino)
                     );
                     (path, text)
                 })

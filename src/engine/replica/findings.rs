@@ -129,7 +129,9 @@ impl Replica {
             (Work::List { visit }, Finding::Listed(listed)) => {
                 self.listed(now, lane, visit, listed, out)
             }
-            (Work::Chunk { stream }, Finding::Chunk(data)) => self.chunk(now, stream, data, out),
+            (Work::Chunk { stream }, Finding::Chunk { offset, data }) => {
+                self.chunk(now, stream, offset, data, out);
+            }
             (Work::StreamEnd { stream }, Finding::StreamEnded { whole }) => {
                 self.stream_ended(now, stream, whole, out);
             }
@@ -497,28 +499,28 @@ impl Replica {
 
     // ---- streams -------------------------------------------------------------------------------
 
-    fn chunk(&mut self, now: Now, id: u64, data: bytes::Bytes, out: &mut Vec<Action>) {
+    fn chunk(&mut self, now: Now, id: u64, offset: u64, data: bytes::Bytes, out: &mut Vec<Action>) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
         stream.busy = false;
-        let wanted = self
-            .limits
-            .chunk_bytes
-            .min(stream.meta.size - stream.offset);
-        if data.len() as u64 != wanted {
+        let (end, size) = (offset + data.len() as u64, stream.meta.size);
+        // A piece that leads nowhere would be asked for again and again.
+        if offset < stream.offset || end <= stream.offset || end > size {
             return self.abandon(now, id, out);
         }
-        let (lane, stamp, offset) = (stream.lane, stream.wish.stamp, stream.offset);
-        stream.offset += wanted;
+        let (lane, stamp) = (stream.lane, stream.wish.stamp);
+        let before = std::mem::replace(&mut stream.offset, end);
         self.number(
             now,
             lane,
             stamp,
             Change::Chunk {
                 stream: id,
-                offset,
+                offset: before,
+                hole: offset - before,
                 data,
+                size,
             },
             Subject::Stage,
             out,

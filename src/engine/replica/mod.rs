@@ -192,7 +192,7 @@ struct Renaming {
     is_dir: bool,
 }
 
-/// A large file on its way.
+/// A large file, or one with holes, on its way.
 #[derive(Debug)]
 struct Stream {
     path: RelPath,
@@ -203,7 +203,7 @@ struct Stream {
     links: Option<Links>,
     /// As of the look that opened it.
     read_pos: u64,
-    /// Bytes numbered so far.
+    /// Where the last piece numbered has ended.
     offset: u64,
     busy: bool,
 }

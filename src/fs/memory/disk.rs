@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::ops::Range;
 
+use super::content::{Content, place};
 use crate::fs::Stat;
 use crate::source::watch::{RawEvent, Wd, What};
 use crate::tree::{Kind, Metadata, Name, RelPath, Time, Xattrs};
@@ -20,9 +22,19 @@ struct Inode {
     ctime: Time,
     rdev: u64,
     xattrs: Xattrs,
-    content: Vec<u8>,
+    content: Content,
     children: BTreeMap<Name, Ino>,
     nlink: u64,
+}
+
+impl Inode {
+    /// Bytes allocated for the content of a file.
+    fn allocated(&self) -> usize {
+        match self.kind {
+            Kind::File => self.content.allocated(),
+            _ => 0,
+        }
+    }
 }
 
 /// A whole file system.
@@ -33,8 +45,14 @@ pub struct Disk {
     next_ino: Ino,
     /// Its clock.
     pub now: Time,
-    /// Bytes of content that fit.
+    /// Bytes of content that fit; holes take no room.
     pub bytes_max: usize,
+    /// Bytes of content that are there, of files without a name too.
+    used: usize,
+    /// How often each inode is held open by osync.
+    held: BTreeMap<Ino, u32>,
+    /// The names through which users change files that have several.
+    ways: BTreeMap<Ino, (Ino, Name)>,
     /// Events that fit into the queue.
     pub events_max: usize,
     /// Watches that fit.
@@ -64,6 +82,9 @@ impl Disk {
             next_ino: 1,
             now: Time::default(),
             bytes_max: usize::MAX,
+            used: 0,
+            held: BTreeMap::new(),
+            ways: BTreeMap::new(),
             events_max: 16_384,
             watches_max: usize::MAX,
             changes: 0,
@@ -95,7 +116,7 @@ impl Disk {
                 ctime: self.now,
                 rdev: 0,
                 xattrs: Vec::new(),
-                content: Vec::new(),
+                content: Content::default(),
                 children: BTreeMap::new(),
                 nlink: 0,
             },
@@ -163,18 +184,14 @@ impl Disk {
             mode: inode.mode,
             uid: inode.uid,
             gid: inode.gid,
-            size: inode.content.len() as u64,
+            size: inode.content.bytes().len() as u64,
             mtime: inode.mtime,
             ctime: inode.ctime,
             rdev: inode.rdev,
             dev: 1,
             ino,
             nlink: inode.nlink,
-            allocated: if inode.kind == Kind::File {
-                inode.content.len() as u64
-            } else {
-                0
-            },
+            allocated: inode.allocated() as u64,
         })
     }
 
@@ -190,7 +207,25 @@ impl Disk {
 
     /// Content of a file or target of a symlink.
     pub fn content(&self, ino: Ino) -> io::Result<&[u8]> {
-        Ok(&self.get(ino)?.content)
+        Ok(self.get(ino)?.content.bytes())
+    }
+
+    /// The first data of a file that ends after this offset, cut off there; `None` if only a hole
+    /// follows, or nothing.
+    pub fn next_data(&self, ino: Ino, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let content = &self.get(ino)?.content;
+        // Beyond the largest file there is nothing.
+        let data = place(offset).ok().and_then(|at| content.next_data(at));
+        Ok(data.map(|data| data.start as u64..data.end as u64))
+    }
+
+    /// All that is no hole in a file, sorted.
+    pub fn data(&self, ino: Ino) -> io::Result<Vec<Range<u64>>> {
+        let mut found: Vec<Range<u64>> = Vec::new();
+        while let Some(data) = self.next_data(ino, found.last().map_or(0, |last| last.end))? {
+            found.push(data);
+        }
+        Ok(found)
     }
 
     /// Extended attributes.
@@ -231,46 +266,63 @@ impl Disk {
 
     // ---- changing ----------------------------------------------------------------------------------
 
-    fn used(&self) -> usize {
-        self.inodes.values().map(|inode| inode.content.len()).sum()
+    /// Bytes of content on the disk.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used
     }
 
     /// A file without a name.
     pub(super) fn make_unnamed(&mut self) -> io::Result<Ino> {
-        if self.used() >= self.bytes_max {
+        if self.used >= self.bytes_max {
             return error(libc::ENOSPC);
         }
         Ok(self.inode(Kind::File))
     }
 
-    /// Writes into a file; what the write makes longer must fit.
-    pub fn write_at(&mut self, ino: Ino, offset: usize, data: &[u8]) -> io::Result<()> {
-        let end = offset + data.len();
-        let grows = end.saturating_sub(self.get(ino)?.content.len());
-        if self.used().saturating_add(grows) > self.bytes_max {
-            return error(libc::ENOSPC);
-        }
+    /// Changes content and what follows from that: times, room, what is not durable, events.
+    fn change(&mut self, ino: Ino, change: impl FnOnce(&mut Content)) -> io::Result<()> {
         let now = self.now;
         let inode = self.get_mut(ino)?;
-        if inode.content.len() < end {
-            inode.content.resize(end, 0);
-        }
-        inode.content[offset..end].copy_from_slice(data);
+        let before = inode.allocated();
+        change(&mut inode.content);
         (inode.mtime, inode.ctime) = (now, now);
+        let after = inode.allocated();
+        self.used = self.used - before + after;
         self.dirty.insert(ino);
         self.tell(ino, What::Modified);
         Ok(())
     }
 
-    /// Cuts a file off.
-    pub fn truncate(&mut self, ino: Ino, size: usize) -> io::Result<()> {
-        let now = self.now;
-        let inode = self.get_mut(ino)?;
-        inode.content.truncate(size);
-        (inode.mtime, inode.ctime) = (now, now);
-        self.dirty.insert(ino);
-        self.tell(ino, What::Modified);
-        Ok(())
+    /// Writes into a file; what the write allocates must fit. A gap before it becomes a hole.
+    pub fn write_at(&mut self, ino: Ino, offset: u64, data: &[u8]) -> io::Result<()> {
+        let range = place(offset)?..place(offset.saturating_add(data.len() as u64))?;
+        let missing = self.get(ino)?.content.missing(&range);
+        if self.used.saturating_add(missing) > self.bytes_max {
+            return error(libc::ENOSPC);
+        }
+        self.change(ino, |content| content.write(range.start, data))
+    }
+
+    /// Cuts a file off, or lets it end with a hole.
+    pub fn truncate(&mut self, ino: Ino, size: u64) -> io::Result<()> {
+        let size = place(size)?;
+        self.change(ino, |content| content.set_len(size))
+    }
+
+    /// Makes a range of a file a hole, as far as the file reaches.
+    pub fn punch(&mut self, ino: Ino, range: Range<u64>) -> io::Result<()> {
+        let range = place(range.start)?..place(range.end)?;
+        self.change(ino, |content| content.punch(range))
+    }
+
+    /// The inode of a name through which a user is about to change it. Until he comes by another, or
+    /// this name is taken from it, the changes are told under this name alone, as the kernel does; of
+    /// an inode that came by none they are told under the first name that is watched.
+    pub fn through(&mut self, dir: Ino, name: &Name) -> io::Result<Ino> {
+        let ino = self.lookup(dir, name)?;
+        self.ways.insert(ino, (dir, name.clone()));
+        Ok(ino)
     }
 
     /// Somebody opens the file for writing, or closes it.
@@ -279,6 +331,7 @@ impl Disk {
             self.writers.insert(ino);
         } else if self.writers.remove(&ino) {
             self.tell(ino, What::Closed);
+            self.free_if_gone(ino);
         }
     }
 
@@ -312,7 +365,7 @@ impl Disk {
         let ino = self.inode(meta.kind);
         let inode = self.get_mut(ino)?;
         inode.rdev = meta.rdev;
-        inode.content = target.to_vec();
+        inode.content = target.into();
         self.set_meta(ino, meta)?;
         Ok(ino)
     }
@@ -322,9 +375,12 @@ impl Disk {
         if self.lookup(dir, name).is_ok() {
             return error(libc::EEXIST);
         }
-        self.expect_dir(dir)?;
+        self.check_alive(dir)?;
         let ino = self.inode(kind);
-        self.get_mut(ino)?.content = content.to_vec();
+        let inode = self.get_mut(ino)?;
+        inode.content = content.into();
+        let allocated = inode.allocated();
+        self.used += allocated;
         self.dirty.insert(ino);
         self.enter(dir, name, ino)?;
         self.tell_name(dir, name, kind == Kind::Dir, What::Created);
@@ -343,9 +399,19 @@ impl Disk {
         if self.lookup(dir, name).is_ok() {
             return error(libc::EEXIST);
         }
-        self.expect_dir(dir)?;
+        self.check_alive(dir)?;
         self.enter(dir, name, ino)?;
         self.tell_name(dir, name, false, What::Created);
+        Ok(())
+    }
+
+    /// The same at a place that is not part of this tree.
+    pub fn link_outside(&mut self, ino: Ino) -> io::Result<()> {
+        self.check_linkable(ino)?;
+        let now = self.now;
+        let inode = self.get_mut(ino)?;
+        inode.nlink += 1;
+        inode.ctime = now;
         Ok(())
     }
 
@@ -396,6 +462,53 @@ impl Disk {
         Ok(ino)
     }
 
+    /// Takes away a name for good.
+    fn drop_name(&mut self, dir: Ino, name: &Name) -> io::Result<()> {
+        let ino = self.leave(dir, name)?;
+        self.free_if_gone(ino);
+        Ok(())
+    }
+
+    /// ENOTDIR unless it is a directory, ENOENT if that was removed and is only held open.
+    fn check_alive(&self, dir: Ino) -> io::Result<()> {
+        self.expect_dir(dir)?;
+        if dir != self.root && self.get(dir)?.nlink == 0 {
+            return error(libc::ENOENT);
+        }
+        Ok(())
+    }
+
+    /// osync opens an inode.
+    pub(super) fn hold(&mut self, ino: Ino) {
+        *self.held.entry(ino).or_default() += 1;
+    }
+
+    /// And closes it. What a power cut closed already is closed.
+    pub(super) fn let_go(&mut self, ino: Ino) {
+        if let Some(times) = self.held.get_mut(&ino) {
+            *times -= 1;
+            if *times == 0 {
+                self.held.remove(&ino);
+                self.free_if_gone(ino);
+            }
+        }
+    }
+
+    /// Frees an inode that has no name and that nobody has open.
+    fn free_if_gone(&mut self, ino: Ino) {
+        let open = self.held.contains_key(&ino) || self.writers.contains(&ino);
+        let gone = self.get(ino).is_ok_and(|inode| inode.nlink == 0);
+        if open || !gone || ino == self.root {
+            return;
+        }
+        if let Some(inode) = self.inodes.remove(&ino) {
+            self.used -= inode.allocated();
+        }
+        self.dirty.remove(&ino);
+        self.ways.remove(&ino);
+        self.unreadable.remove(&ino);
+    }
+
     fn dropped(&mut self, ino: Ino) {
         if let Some(wd) = self.watches.remove(&ino) {
             self.push(RawEvent {
@@ -411,10 +524,8 @@ impl Disk {
     pub(super) fn link_over(&mut self, ino: Ino, dir: Ino, name: &Name) -> io::Result<()> {
         match self.lookup(dir, name) {
             Ok(there) if self.get(there)?.kind == Kind::Dir => return error(libc::EISDIR),
-            Ok(_) => {
-                self.leave(dir, name)?;
-            }
-            Err(_) => self.expect_dir(dir)?,
+            Ok(_) => self.drop_name(dir, name)?,
+            Err(_) => self.check_alive(dir)?,
         }
         self.enter(dir, name, ino)
     }
@@ -425,7 +536,7 @@ impl Disk {
         if self.get(ino)?.kind == Kind::Dir {
             return error(libc::EISDIR);
         }
-        self.leave(dir, name)?;
+        self.drop_name(dir, name)?;
         self.tell_name(dir, name, false, What::Deleted);
         Ok(())
     }
@@ -437,16 +548,26 @@ impl Disk {
         if !self.get(ino)?.children.is_empty() {
             return error(libc::ENOTEMPTY);
         }
-        self.leave(dir, name)?;
+        self.drop_name(dir, name)?;
         self.dropped(ino);
         self.tell_name(dir, name, true, What::Deleted);
         Ok(())
     }
 
     pub(super) fn remove_tree(&mut self, dir: Ino, name: &Name) -> io::Result<()> {
-        let ino = self.lookup(dir, name)?;
-        self.expect_dir(ino)?;
-        self.leave(dir, name)?;
+        let top = self.lookup(dir, name)?;
+        self.expect_dir(top)?;
+        // From the bottom, so that each directory is empty when its turn comes.
+        let mut inside = vec![(dir, name.clone(), top)];
+        let mut next = 0;
+        while let Some(&(_, _, ino)) = inside.get(next) {
+            let children = self.get(ino)?.children.iter();
+            inside.extend(children.map(|(name, &child)| (ino, name.clone(), child)));
+            next += 1;
+        }
+        for (dir, name, _) in inside.iter().rev() {
+            self.drop_name(*dir, name)?;
+        }
         Ok(())
     }
 
@@ -459,7 +580,7 @@ impl Disk {
         to_name: &Name,
     ) -> io::Result<()> {
         let ino = self.lookup(from, from_name)?;
-        self.expect_dir(to)?;
+        self.check_alive(to)?;
         let is_dir = self.get(ino)?.kind == Kind::Dir;
         if is_dir && self.is_inside(to, ino) {
             return error(libc::EINVAL);
@@ -476,13 +597,18 @@ impl Disk {
                 }
                 _ => {}
             }
-            self.leave(to, to_name)?;
+            self.drop_name(to, to_name)?;
             if is_dir {
                 self.dropped(there);
             }
         }
         self.leave(from, from_name)?;
         self.enter(to, to_name, ino)?;
+        if let Some(way) = self.ways.get_mut(&ino)
+            && (way.0, &way.1) == (from, from_name)
+        {
+            *way = (to, to_name.clone());
+        }
         let cookie = self.next_cookie;
         self.next_cookie += 1;
         self.tell_name(from, from_name, is_dir, What::MovedFrom(cookie));
@@ -573,25 +699,14 @@ impl Disk {
         }
     }
 
-    /// Tells the directories that hold a name of the inode; a directory's own watch too.
+    /// Tells the directory of the name through which the inode was changed; a directory's own watch
+    /// too.
     fn tell(&mut self, ino: Ino, what: What) {
         let Some(inode) = self.inodes.get(&ino) else {
             return;
         };
         let is_dir = inode.kind == Kind::Dir;
-        let names: Vec<(Ino, Name)> = self
-            .watches
-            .keys()
-            .filter_map(|dir| self.inodes.get(dir).map(|inode| (*dir, inode)))
-            .flat_map(|(dir, parent)| {
-                parent
-                    .children
-                    .iter()
-                    .filter(|(_, child)| **child == ino)
-                    .map(move |(name, _)| (dir, name.clone()))
-            })
-            .collect();
-        for (dir, name) in names.into_iter().take(1) {
+        if let Some((dir, name)) = self.name_changed(ino) {
             self.tell_name(dir, &name, is_dir, what);
         }
         if let (true, Some(&wd)) = (is_dir, self.watches.get(&ino)) {
@@ -602,6 +717,19 @@ impl Disk {
                 name: None,
             });
         }
+    }
+
+    fn name_changed(&self, ino: Ino) -> Option<(Ino, Name)> {
+        if let Some((dir, name)) = self.ways.get(&ino)
+            && self.lookup(*dir, name).is_ok_and(|there| there == ino)
+        {
+            return Some((*dir, name.clone()));
+        }
+        self.watches.keys().find_map(|dir| {
+            let mut children = self.inodes.get(dir)?.children.iter();
+            let (name, _) = children.find(|(_, child)| **child == ino)?;
+            Some((*dir, name.clone()))
+        })
     }
 
     pub(super) fn take_events(&mut self, max: usize) -> Vec<RawEvent> {
@@ -622,8 +750,7 @@ impl Disk {
         self.durable = None;
         self.dirty.clear();
         let mut copy = self.clone();
-        copy.watches.clear();
-        copy.events.clear();
+        copy.end_processes();
         self.durable = Some(Box::new(copy));
     }
 
@@ -643,17 +770,31 @@ impl Disk {
                 if !keep()
                     && let Some(inode) = after.inodes.get_mut(&ino)
                 {
-                    inode.content.fill(0);
+                    inode.content.lose();
                 }
             }
             after.changes += 1;
         }
-        after.watches.clear();
-        after.events.clear();
+        after.end_processes();
         *self = after;
-        // Files without a name are gone.
-        self.inodes
-            .retain(|&ino, inode| ino == self.root || inode.nlink > 0);
         self.sync();
+    }
+
+    /// What only running processes have is gone, files without a name with it.
+    fn end_processes(&mut self) {
+        self.watches.clear();
+        self.events.clear();
+        self.held.clear();
+        self.writers.clear();
+        self.ways.clear();
+        let nameless: Vec<Ino> = self
+            .inodes
+            .iter()
+            .filter(|(_, inode)| inode.nlink == 0)
+            .map(|(&ino, _)| ino)
+            .collect();
+        for ino in nameless {
+            self.free_if_gone(ino);
+        }
     }
 }

@@ -3,11 +3,15 @@
 //! It behaves as the kernel's do where osync depends on it, watches included, and it can do what those
 //! cannot: let a user act between any two steps, fill up, and lose power.
 
+mod content;
 mod disk;
+#[cfg(test)]
+mod tests;
 
 pub use disk::{Disk, Ino};
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Fs, Stat};
@@ -39,27 +43,60 @@ impl Default for MemoryFs {
     }
 }
 
-/// An open file or stage.
+/// An inode held open. To be dropped while nobody holds the disk.
 #[derive(Debug)]
-pub struct MemoryFile {
+struct Held {
+    disk: Arc<Mutex<Disk>>,
     ino: Ino,
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        lock(&self.disk).let_go(self.ino);
+    }
+}
+
+/// An open file or stage.
+#[derive(Debug)]
+pub struct MemoryFile(Held);
+
 /// An open directory.
 #[derive(Debug)]
-pub struct MemoryDir {
-    ino: Ino,
+pub struct MemoryDir(Held);
+
+fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
+    disk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn error<T>(errno: i32) -> io::Result<T> {
+    Err(io::Error::from_raw_os_error(errno))
+}
+
+/// EINVAL for what the kernel cannot give an inode.
+fn check(meta: &Metadata, kind_fits: bool) -> io::Result<()> {
+    if !kind_fits || meta.mtime.nanos >= 1_000_000_000 || meta.uid.max(meta.gid) == u32::MAX {
+        return error(libc::EINVAL);
+    }
+    Ok(())
 }
 
 impl MemoryFs {
     /// The disk, for users and judges.
     pub fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.disk)
     }
 
     /// Sets what happens between any two steps of a reader or an applier.
     pub fn interrupt(&self, between: Option<Interruption>) {
         *self.between.lock().unwrap_or_else(PoisonError::into_inner) = between;
+    }
+
+    fn hold(&self, mut disk: MutexGuard<'_, Disk>, ino: Ino) -> Held {
+        disk.hold(ino);
+        Held {
+            disk: Arc::clone(&self.disk),
+            ino,
+        }
     }
 
     /// The disk for one step, after whatever happens before it.
@@ -78,30 +115,31 @@ impl Fs for MemoryFs {
     type File = MemoryFile;
 
     fn root(&self) -> io::Result<MemoryDir> {
-        Ok(MemoryDir {
-            ino: self.step().root(),
-        })
+        let disk = self.step();
+        let root = disk.root();
+        Ok(MemoryDir(self.hold(disk, root)))
     }
 
     fn open_dir(&self, dir: &MemoryDir, name: &Name) -> io::Result<MemoryDir> {
         let disk = self.step();
-        let ino = disk.lookup(dir.ino, name)?;
+        let ino = disk.lookup(dir.0.ino, name)?;
         disk.expect_dir(ino)?;
-        Ok(MemoryDir { ino })
+        Ok(MemoryDir(self.hold(disk, ino)))
     }
 
     fn stat_dir(&self, dir: &MemoryDir) -> io::Result<Stat> {
-        self.step().stat(dir.ino)
+        self.step().stat(dir.0.ino)
     }
 
     fn stat(&self, dir: &MemoryDir, name: &Name) -> io::Result<Stat> {
         let disk = self.step();
-        disk.stat(disk.lookup(dir.ino, name)?)
+        disk.stat(disk.lookup(dir.0.ino, name)?)
     }
 
     fn list(&self, dir: &MemoryDir, each: &mut dyn FnMut(&[u8], Option<Kind>)) -> io::Result<()> {
-        let disk = self.step();
-        for (name, kind) in disk.children(dir.ino)? {
+        let children = self.step().children(dir.0.ino)?;
+        // Whoever is called may use the file system again.
+        for (name, kind) in children {
             each(name.as_bytes(), Some(kind));
         }
         Ok(())
@@ -109,43 +147,43 @@ impl Fs for MemoryFs {
 
     fn read_link(&self, dir: &MemoryDir, name: &Name) -> io::Result<Vec<u8>> {
         let disk = self.step();
-        let ino = disk.lookup(dir.ino, name)?;
+        let ino = disk.lookup(dir.0.ino, name)?;
         if disk.stat(ino)?.kind != Kind::Symlink {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            return error(libc::EINVAL);
         }
         Ok(disk.content(ino)?.to_vec())
     }
 
     fn xattrs(&self, dir: &MemoryDir, name: &Name) -> io::Result<Xattrs> {
         let disk = self.step();
-        disk.xattrs(disk.lookup(dir.ino, name)?)
+        disk.xattrs(disk.lookup(dir.0.ino, name)?)
     }
 
     fn dir_xattrs(&self, dir: &MemoryDir) -> io::Result<Xattrs> {
-        self.step().xattrs(dir.ino)
+        self.step().xattrs(dir.0.ino)
     }
 
     fn open(&self, dir: &MemoryDir, name: &Name) -> io::Result<MemoryFile> {
         let disk = self.step();
-        let ino = disk.lookup(dir.ino, name)?;
+        let ino = disk.lookup(dir.0.ino, name)?;
         if disk.stat(ino)?.kind != Kind::File {
-            return Err(io::Error::from_raw_os_error(libc::ESTALE));
+            return error(libc::ESTALE);
         }
         disk.check_readable(ino)?;
-        Ok(MemoryFile { ino })
+        Ok(MemoryFile(self.hold(disk, ino)))
     }
 
     fn stat_file(&self, file: &MemoryFile) -> io::Result<Stat> {
-        self.step().stat(file.ino)
+        self.step().stat(file.0.ino)
     }
 
     fn file_xattrs(&self, file: &MemoryFile) -> io::Result<Xattrs> {
-        self.step().xattrs(file.ino)
+        self.step().xattrs(file.0.ino)
     }
 
     fn read_at(&self, file: &MemoryFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let disk = self.step();
-        let content = disk.content(file.ino)?;
+        let content = disk.content(file.0.ino)?;
         let start = usize::try_from(offset)
             .unwrap_or(usize::MAX)
             .min(content.len());
@@ -154,21 +192,26 @@ impl Fs for MemoryFs {
         Ok(count)
     }
 
+    fn next_data(&self, file: &MemoryFile, offset: u64) -> io::Result<Option<Range<u64>>> {
+        self.step().next_data(file.0.ino, offset)
+    }
+
     fn unwritten(&self, file: &MemoryFile) -> Option<bool> {
-        Some(!self.step().is_being_written(file.ino))
+        Some(!self.step().is_being_written(file.0.ino))
     }
 
     fn stage(&self) -> io::Result<MemoryFile> {
         let mut disk = self.step();
-        Ok(MemoryFile {
-            ino: disk.make_unnamed()?,
-        })
+        let ino = disk.make_unnamed()?;
+        Ok(MemoryFile(self.hold(disk, ino)))
     }
 
     fn write_at(&self, file: &MemoryFile, offset: u64, data: &[u8]) -> io::Result<()> {
-        let offset =
-            usize::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-        self.step().write_at(file.ino, offset, data)
+        self.step().write_at(file.0.ino, offset, data)
+    }
+
+    fn set_len(&self, file: &MemoryFile, size: u64) -> io::Result<()> {
+        self.step().truncate(file.0.ino, size)
     }
 
     fn publish(
@@ -178,8 +221,9 @@ impl Fs for MemoryFs {
         name: &Name,
         meta: &Metadata,
     ) -> io::Result<()> {
-        self.step().set_meta(stage.ino, meta)?;
-        self.step().link_over(stage.ino, dir.ino, name)
+        check(meta, meta.kind == Kind::File)?;
+        self.step().set_meta(stage.0.ino, meta)?;
+        self.step().link_over(stage.0.ino, dir.0.ino, name)
     }
 
     fn publish_special(
@@ -189,17 +233,24 @@ impl Fs for MemoryFs {
         meta: &Metadata,
         target: &[u8],
     ) -> io::Result<()> {
-        let ino = self.step().make_special(meta, target)?;
-        self.step().link_over(ino, dir.ino, name)
+        check(meta, !matches!(meta.kind, Kind::File | Kind::Dir))?;
+        let staged = {
+            let mut disk = self.step();
+            let ino = disk.make_special(meta, target)?;
+            self.hold(disk, ino)
+        };
+        self.step().link_over(staged.ino, dir.0.ino, name)
     }
 
     fn make_dir(&self, dir: &MemoryDir, name: &Name, meta: &Metadata) -> io::Result<()> {
-        let ino = self.step().make_dir(dir.ino, name)?;
+        check(meta, meta.kind == Kind::Dir)?;
+        let ino = self.step().make_dir(dir.0.ino, name)?;
         self.step().set_meta(ino, meta)
     }
 
     fn set_dir_meta(&self, dir: &MemoryDir, meta: &Metadata) -> io::Result<()> {
-        self.step().set_meta(dir.ino, meta)
+        check(meta, true)?;
+        self.step().set_meta(dir.0.ino, meta)
     }
 
     fn set_file_meta(
@@ -210,10 +261,10 @@ impl Fs for MemoryFs {
         links: u64,
     ) -> io::Result<()> {
         let mut disk = self.step();
-        let ino = disk.lookup(dir.ino, name)?;
+        let ino = disk.lookup(dir.0.ino, name)?;
         let stat = disk.stat(ino)?;
         if stat.kind != Kind::File || stat.size != meta.size || stat.mtime != meta.mtime {
-            return Err(io::Error::from_raw_os_error(libc::ESTALE));
+            return error(libc::ESTALE);
         }
         if stat.nlink > links {
             return Err(io::Error::from_raw_os_error(libc::EMLINK));
@@ -222,11 +273,11 @@ impl Fs for MemoryFs {
     }
 
     fn remove_file(&self, dir: &MemoryDir, name: &Name) -> io::Result<()> {
-        self.step().unlink(dir.ino, name)
+        self.step().unlink(dir.0.ino, name)
     }
 
     fn remove_tree(&self, dir: &MemoryDir, name: &Name) -> io::Result<()> {
-        self.step().remove_tree(dir.ino, name)
+        self.step().remove_tree(dir.0.ino, name)
     }
 
     fn link(
@@ -237,21 +288,23 @@ impl Fs for MemoryFs {
         to_name: &Name,
         what: &Stat,
     ) -> io::Result<()> {
-        let stale = || io::Error::from_raw_os_error(libc::ESTALE);
-        let ino = {
+        let entry = {
             let disk = self.step();
-            let ino = disk.lookup(from.ino, from_name)?;
+            let ino = disk.lookup(from.0.ino, from_name)?;
             if !disk.stat(ino)?.same_content(what) {
-                return Err(stale());
+                return error(libc::ESTALE);
             }
-            ino
+            self.hold(disk, ino)
         };
-        // The inode is held from here on: whatever takes its name meanwhile is not linked.
+        // It is held open: whatever takes its name meanwhile is not linked.
         let mut disk = self.step();
-        if disk.stat(ino)?.nlink == 0 {
-            return Err(stale());
-        }
-        disk.relink(ino, to.ino, to_name)
+        let linked = if disk.stat(entry.ino)?.nlink == 0 {
+            error(libc::ESTALE)
+        } else {
+            disk.relink(entry.ino, to.0.ino, to_name)
+        };
+        drop(disk);
+        linked
     }
 
     fn rename(
@@ -261,7 +314,7 @@ impl Fs for MemoryFs {
         to: &MemoryDir,
         to_name: &Name,
     ) -> io::Result<()> {
-        self.step().rename(from.ino, from_name, to.ino, to_name)
+        self.step().rename(from.0.ino, from_name, to.0.ino, to_name)
     }
 
     fn sync(&self) -> io::Result<()> {

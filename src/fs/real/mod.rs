@@ -21,12 +21,14 @@ mod xattrs;
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, SeekFrom};
+use rustix::io::Errno;
 
 use super::{Fs, Stat};
 use crate::tree::{Kind, Metadata, Name, Xattrs};
@@ -237,6 +239,19 @@ impl Fs for RealFs {
         Ok(done)
     }
 
+    fn next_data(&self, file: &RealFile, offset: u64) -> io::Result<Option<Range<u64>>> {
+        // Content is read and written at offsets given, so nobody misses the position.
+        let start = match rustix::fs::seek(&file.file, SeekFrom::Data(offset)) {
+            Err(Errno::NXIO) => return Ok(None),
+            found => found?,
+        };
+        match rustix::fs::seek(&file.file, SeekFrom::Hole(start)) {
+            // It was cut off since.
+            Err(Errno::NXIO) => Ok(None),
+            end => Ok(Some(start..end?).filter(|data| !data.is_empty())),
+        }
+    }
+
     fn unwritten(&self, file: &RealFile) -> Option<bool> {
         lease::unwritten(file.file.as_fd())
     }
@@ -251,6 +266,10 @@ impl Fs for RealFs {
 
     fn write_at(&self, file: &RealFile, offset: u64, data: &[u8]) -> io::Result<()> {
         file.file.write_all_at(data, offset)
+    }
+
+    fn set_len(&self, file: &RealFile, size: u64) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(&file.file, size)?)
     }
 
     fn publish(

@@ -124,13 +124,17 @@ fn write_change<'a>(w: &mut Writer, change: &'a Change) -> Vec<&'a Bytes> {
         Change::Chunk {
             stream,
             offset,
+            hole,
             data,
+            size,
         } => {
-            w.array(4);
+            w.array(6);
             w.uint(CHUNK);
             w.uint(*stream);
             w.uint(*offset);
+            w.uint(*hole);
             w.uint(data.len() as u64);
+            w.uint(*size);
             return vec![data];
         }
         Change::Publish { stream, path, meta } => {
@@ -214,7 +218,7 @@ fn read_change(r: &mut Reader<'_>, content: &mut Content) -> Result<Change, Wire
             let page = read_page(r, &range)?;
             Ok(Change::Listing { dir, range, page })
         }
-        (CHUNK, 4) => read_chunk(r, content),
+        (CHUNK, 6) => read_chunk(r, content),
         (PUBLISH, 4) => {
             let (stream, path) = (r.uint("stream")?, read_path_below_root(r)?);
             let meta = read_metadata(r)?;
@@ -242,14 +246,23 @@ fn read_rename(r: &mut Reader<'_>) -> Result<Change, WireError> {
 }
 
 fn read_chunk(r: &mut Reader<'_>, content: &mut Content) -> Result<Change, WireError> {
-    let (stream, offset, len) = (r.uint("stream")?, r.uint("offset")?, r.uint("length")?);
+    let (stream, offset, hole) = (r.uint("stream")?, r.uint("offset")?, r.uint("hole")?);
+    let (len, size) = (r.uint("length")?, r.uint("size")?);
+    let start = offset.checked_add(hole);
+    let end = start.and_then(|start| start.checked_add(len));
     require(
-        offset.checked_add(len).is_some(),
-        "a chunk ends beyond the longest file",
+        end.is_some_and(|end| end <= size),
+        "a chunk ends beyond its file",
+    )?;
+    require(
+        len > 0 || (hole > 0 && start == Some(size)),
+        "a chunk without data is no hole at the end of its file",
     )?;
     Ok(Change::Chunk {
         stream,
         offset,
+        hole,
         data: content.take(len)?,
+        size,
     })
 }

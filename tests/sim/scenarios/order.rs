@@ -214,7 +214,9 @@ fn barrier_and_stream() {
     let chunk = Footprint::of(&Change::Chunk {
         stream: 1,
         offset: 0,
+        hole: 0,
         data: bytes::Bytes::from_static(b"x"),
+        size: 1,
     });
     let rename = Footprint::of(&Change::Rename {
         from: path("d"),

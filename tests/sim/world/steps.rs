@@ -602,6 +602,16 @@ impl World {
     }
 
     /// Runs until osync says that both trees are equal; it must be so.
+    /// Content sent to the sink since this was asked last, in bytes.
+    pub fn take_content_sent(&mut self) -> u64 {
+        std::mem::take(&mut self.content_sent)
+    }
+
+    /// Pages listed to find the names of linked inodes since this was asked last.
+    pub fn take_searched(&mut self) -> u64 {
+        std::mem::take(&mut self.searched)
+    }
+
     pub fn must_settle(&mut self) {
         self.settle().unwrap_or_else(|why| panic!("{why}"));
     }

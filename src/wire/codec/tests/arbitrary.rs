@@ -147,7 +147,11 @@ fn listing() -> impl Strategy<Value = (NameRange, Page)> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let chunk = (any::<u64>(), any::<u32>(), vec(any::<u8>(), 0..300));
+    let chunk = (
+        any::<u64>(),
+        any::<(u32, u32, u32)>(),
+        vec(any::<u8>(), 0..300),
+    );
     let rename = (
         path_below_root(),
         path_below_root(),
@@ -168,10 +172,16 @@ fn change() -> impl Strategy<Value = Change> {
             mtime
         }),
         (path(), listing()).prop_map(|(dir, (range, page))| Change::Listing { dir, range, page }),
-        chunk.prop_map(|(stream, offset, data)| Change::Chunk {
-            stream,
-            offset: offset.into(),
-            data: data.into(),
+        chunk.prop_map(|(stream, (offset, hole, behind), data)| {
+            let hole = u64::from(hole) + u64::from(data.is_empty());
+            let behind = if data.is_empty() { 0 } else { behind.into() };
+            Change::Chunk {
+                stream,
+                offset: offset.into(),
+                hole,
+                size: u64::from(offset) + hole + data.len() as u64 + behind,
+                data: data.into(),
+            }
         }),
         (any::<u64>(), path_below_root(), publish)
             .prop_map(|(stream, path, meta)| Change::Publish { stream, path, meta }),

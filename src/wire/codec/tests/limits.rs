@@ -115,7 +115,9 @@ fn headers_and_content() {
         change(Change::Chunk {
             stream: 1,
             offset: 0,
+            hole: 0,
             data: Bytes::from(vec![b'x'; len]),
+            size: len as u64,
         })
     };
     accepts(chunk(PAYLOAD_BYTES_MAX));
@@ -385,7 +387,9 @@ fn a_single_body_is_sent_without_a_copy() {
     let chunk = numbered(Change::Chunk {
         stream: 1,
         offset: 0,
+        hole: 0,
         data: body.clone(),
+        size: 1000,
     });
     assert_eq!(encode_to_sink(&chunk)[1].as_ptr(), body.as_ptr());
 }
@@ -406,12 +410,6 @@ fn numbers_and_epochs() {
             why,
         );
     }
-    let past_the_end = Change::Chunk {
-        stream: 1,
-        offset: u64::MAX,
-        data: Bytes::from_static(b"x"),
-    };
-    refuses(change(past_the_end), "ends beyond");
     for command in [
         Command::RegistrationSuccess {
             epoch: 0,
@@ -529,4 +527,34 @@ fn answers() {
         answer(vec![name("b"), name("a")], Vec::new(), Vec::new()),
         "not sorted",
     );
+}
+
+#[test]
+fn chunks_lie_within_their_files() {
+    let chunk = |offset, hole, data, size| {
+        change(Change::Chunk {
+            stream: 1,
+            offset,
+            hole,
+            data: Bytes::from_static(data),
+            size,
+        })
+    };
+    let most = u64::MAX;
+    for (offset, hole, size) in [
+        (most, 0, most),
+        (0, most, most),
+        (most, most, most),
+        (3, 4, 7),
+    ] {
+        refuses(chunk(offset, hole, b"x", size), "ends beyond");
+    }
+    refuses(chunk(most, 1, b"", most), "ends beyond");
+    accepts(chunk(3, 4, b"x", 8));
+    accepts(chunk(most - 1, 0, b"x", most));
+    accepts(chunk(0, most, b"", most));
+    // What moves nothing on, or leaves the rest open, is no piece.
+    for (offset, hole, size) in [(0, 0, 0), (8, 0, 8), (3, 4, 8)] {
+        refuses(chunk(offset, hole, b"", size), "no hole at the end");
+    }
 }

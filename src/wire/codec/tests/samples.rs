@@ -214,7 +214,19 @@ fn to_sink() -> Vec<(&'static str, ToSink)> {
             numbered(Change::Chunk {
                 stream: 2,
                 offset: 1 << 20,
+                hole: 1 << 16,
                 data: Bytes::from_static(b"piece"),
+                size: 1 << 36,
+            }),
+        ),
+        (
+            "to-sink-chunk-hole",
+            numbered(Change::Chunk {
+                stream: 2,
+                offset: 5,
+                hole: (1 << 36) - 5,
+                data: Bytes::new(),
+                size: 1 << 36,
             }),
         ),
         (
