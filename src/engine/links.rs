@@ -180,7 +180,8 @@ impl LinkTable {
     /// not whole on the sink may be given up for it: their names that wait will be seen again.
     #[must_use]
     pub fn note_one_of_all(&mut self, path: &RelPath, links: Links) -> bool {
-        let entered = self.enter(path, links, |group| !group.is_incomplete());
+        let entered = self.enter(path, links, Group::is_whole)
+            || self.enter(path, links, |group| !group.is_incomplete());
         if let Some(group) = self.of_mut(path).filter(|_| entered) {
             group.searched = links.count;
         }
@@ -358,7 +359,7 @@ impl LinkTable {
         }
     }
 
-    /// Takes out every group of which names may be missing, each name with whether the sink has it.
+    /// Takes out every group of which names may be missing.
     pub fn take_incomplete(&mut self) -> Vec<Spilled> {
         let incomplete = self.groups.iter().filter(|(_, group)| group.is_incomplete());
         let mut inodes: Vec<Inode> = incomplete.map(|(inode, _)| *inode).collect();
@@ -370,10 +371,9 @@ impl LinkTable {
                 inode,
                 count: group.count,
             };
-            taken.extend(group.names.iter().map(|(path, &held)| Spilled {
+            taken.extend(group.names.keys().map(|path| Spilled {
                 links,
                 path: path.clone(),
-                held,
             }));
             self.drop_group(inode);
         }
@@ -472,13 +472,12 @@ mod tests {
         assert!(table.note(&path("e"), links(4, 2)));
         assert!(table.of(&path("a")).is_none(), "the whole group was given up");
         assert_eq!(table.len(), 3);
-        let held = |path: &str, ino, held| Spilled {
+        let spilled = |name: &str, ino| Spilled {
             links: links(ino, 2),
-            path: super::tests::path(path),
-            held,
+            path: path(name),
         };
         let left = table.take_incomplete();
-        assert_eq!(left, [held("c", 2, false), held("d", 3, false), held("e", 4, false)]);
+        assert_eq!(left, [spilled("c", 2), spilled("d", 3), spilled("e", 4)]);
         assert!(table.is_empty());
     }
 

@@ -192,8 +192,6 @@ pub struct Spilled {
     pub links: Links,
     /// The name.
     pub path: RelPath,
-    /// The sink was found to hold the same under this name.
-    pub held: bool,
 }
 
 /// What a look saw under one name.

@@ -149,7 +149,8 @@ pub trait Fs: Send + Sync + 'static {
     /// Sets the metadata of an open directory.
     fn set_dir_meta(&self, dir: &Self::Dir, meta: &Metadata) -> io::Result<()>;
     /// Sets the metadata of the regular file `name` in place, if it has at most `links` names (else
-    /// EMLINK), its size and mtime are those of `meta` (else ESTALE) and it is a file (else ESTALE).
+    /// EMLINK, unless there is nothing to set), its size and mtime are those of `meta` (else ESTALE) and
+    /// it is a file (else ESTALE).
     fn set_file_meta(
         &self,
         dir: &Self::Dir,

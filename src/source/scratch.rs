@@ -2,7 +2,7 @@
 //!
 //! Names are collected in memory up to a limit, then written as a sorted run to a file in the state
 //! directory that has no name there, so that nothing is left behind whatever happens. Taking them back
-//! merges the runs. Files have the size of the names and 29 bytes for each.
+//! merges the runs. Files have the size of the names and 28 bytes for each.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,8 +19,8 @@ const RUN_BYTES: usize = 4 * 1024 * 1024;
 /// Runs that are merged at once; with more, all are merged into one first.
 const RUNS_MAX: usize = 64;
 
-/// Fixed part of a record: device, inode, number of names, whether it is held, length of the path.
-const FIXED_BYTES: usize = 8 + 8 + 8 + 1 + 4;
+/// Fixed part of a record: device, inode, number of names, length of the path.
+const FIXED_BYTES: usize = 8 + 8 + 8 + 4;
 
 /// A record as it is sorted: by inode, then by name.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,6 @@ struct Record {
     inode: Inode,
     path: RelPath,
     count: u64,
-    held: bool,
 }
 
 /// The names of one sink.
@@ -65,13 +64,12 @@ impl Scratch {
     /// # Errors
     /// Those of writing to the state directory; the names of this run are lost then.
     pub fn add(&mut self, names: Vec<Spilled>) -> io::Result<()> {
-        for Spilled { links, path, held } in names {
+        for Spilled { links, path } in names {
             self.bytes += FIXED_BYTES + path.len();
             self.collected.push(Record {
                 inode: links.inode,
                 path,
                 count: links.count,
-                held,
             });
         }
         if self.bytes >= self.run_bytes {
@@ -81,7 +79,7 @@ impl Scratch {
     }
 
     /// Takes up to so many names back. None at the end of those that were there when the taking began;
-    /// then it may begin anew. A name that is there twice comes once, as held if it was once.
+    /// then it may begin anew. A name that is there twice comes once.
     ///
     /// # Errors
     /// Those of reading and writing in the state directory; all names are lost then.
@@ -105,9 +103,8 @@ impl Scratch {
                 break;
             }
             let Some(record) = merge.pop()? else { break };
-            match names.last_mut().filter(|_| again) {
-                Some(last) => last.held |= record.held,
-                None => names.push(record.into()),
+            if !again {
+                names.push(record.into());
             }
         }
         self.taking = (!names.is_empty()).then_some(merge);
@@ -194,7 +191,6 @@ impl Record {
         out.write_all(&self.inode.dev.to_le_bytes())?;
         out.write_all(&self.inode.ino.to_le_bytes())?;
         out.write_all(&self.count.to_le_bytes())?;
-        out.write_all(&[u8::from(self.held)])?;
         out.write_all(&(path.len() as u32).to_le_bytes())?;
         out.write_all(path)
     }
@@ -206,8 +202,8 @@ impl Record {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,
         }
-        let (mut ino, mut count, mut held, mut len) = ([0; 8], [0; 8], [0; 1], [0; 4]);
-        for part in [&mut ino[..], &mut count[..], &mut held[..], &mut len[..]] {
+        let (mut ino, mut count, mut len) = ([0; 8], [0; 8], [0; 4]);
+        for part in [&mut ino[..], &mut count[..], &mut len[..]] {
             run.read_exact(part)?;
         }
         let broken = || io::Error::from_raw_os_error(libc::EIO);
@@ -224,7 +220,6 @@ impl Record {
             },
             path: RelPath::new(&path).map_err(|_| broken())?,
             count: u64::from_le_bytes(count),
-            held: held != [0],
         }))
     }
 }
@@ -237,7 +232,6 @@ impl From<Record> for Spilled {
                 count: record.count,
             },
             path: record.path,
-            held: record.held,
         }
     }
 }
@@ -253,7 +247,6 @@ mod tests {
                 count: 2,
             },
             path: RelPath::new(path.as_bytes()).expect("a path"),
-            held: ino % 2 == 0,
         }
     }
 
@@ -294,11 +287,10 @@ mod tests {
     fn a_name_that_is_there_twice_comes_once() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut scratch = Scratch::with_run_bytes(dir.path().to_owned(), 1);
-        let (held, seen) = (name(2, "b"), Spilled { held: false, ..name(2, "b") });
-        for name in [seen.clone(), held.clone(), seen] {
-            scratch.add(vec![name]).expect("room");
+        for _ in 0..3 {
+            scratch.add(vec![name(2, "b")]).expect("room");
         }
-        assert_eq!(taken(&mut scratch, 1), [[held]]);
+        assert_eq!(taken(&mut scratch, 1), [[name(2, "b")]]);
     }
 
     #[test]

@@ -132,9 +132,7 @@ impl Spill {
         let taking = self.taking.get_or_insert_with(|| {
             collected.sort_by(|a, b| (a.links.inode, &a.path).cmp(&(b.links.inode, &b.path)));
             collected.dedup_by(|later, first| {
-                let again = later.links.inode == first.links.inode && later.path == first.path;
-                first.held |= again && later.held;
-                again
+                later.links.inode == first.links.inode && later.path == first.path
             });
             collected.drain(..).collect()
         });

@@ -23,8 +23,8 @@ struct Told {
     sent: Vec<(Name, Sent)>,
     /// The earliest cause of any of it.
     stamp: Option<Stamp>,
-    /// Entries with several names, and whether they are told with their content.
-    linked: Vec<(RelPath, Waiting, bool)>,
+    /// Entries with several names.
+    linked: Vec<(RelPath, Waiting, How)>,
 }
 
 impl Told {
@@ -35,12 +35,20 @@ impl Told {
     }
 }
 
-/// True if the sink needs nothing else to make the entry.
-fn is_whole(state: &State) -> bool {
-    match state {
-        State::Absent => false,
-        State::Present(_, body) => {
-            !matches!(body, Body::Unchanged { .. } | Body::Link { .. })
+/// How an entry with several names is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Whole,
+    Metadata,
+    Link,
+}
+
+impl How {
+    fn of(state: &State) -> Self {
+        match state {
+            State::Present(_, Body::Unchanged { .. }) => Self::Metadata,
+            State::Present(_, Body::Link { .. }) => Self::Link,
+            State::Present(..) | State::Absent => Self::Whole,
         }
     }
 }
@@ -198,7 +206,7 @@ impl Replica {
                     }
                     let state = self.note_links(&path, links, visit.is_some(), wish.stamp, state);
                     if links.is_some() {
-                        told.linked.push((path, wish, is_whole(&state)));
+                        told.linked.push((path, wish, How::of(&state)));
                     }
                     told.push(name, wish.stamp, flags, state);
                 }
@@ -285,9 +293,11 @@ impl Replica {
         };
         self.number(now, lane, stamp, change, subject, out);
         self.parent_meta(now, lane, &dir, stamp);
-        for (path, wish, whole) in linked {
-            if whole {
-                self.anchored(now, &path, wish.stamp, read_pos);
+        for (path, wish, how) in linked {
+            match how {
+                How::Whole => self.anchored(now, lane, &path, wish.stamp, read_pos),
+                How::Metadata => self.asserted(&path),
+                How::Link => {}
             }
             self.look_for_others(now, &path, &wish);
         }
@@ -562,7 +572,7 @@ impl Replica {
             self.number(now, lane, wish.stamp, change, subject, out);
             self.parent_meta(now, lane, &dir, wish.stamp);
             if noted {
-                self.anchored(now, &path, wish.stamp, read_pos);
+                self.anchored(now, lane, &path, wish.stamp, read_pos);
                 self.look_for_others(now, &path, &wish);
             }
         }

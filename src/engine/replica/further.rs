@@ -109,8 +109,7 @@ impl Replica {
         if self.links.note(&path, links) {
             self.queue(lane).put_now(now.ms, path, wish);
         } else {
-            let held = false;
-            self.spill(Spilled { links, path, held }, wish.stamp);
+            self.spill(Spilled { links, path }, wish.stamp);
         }
     }
 
@@ -128,8 +127,8 @@ impl Replica {
             }
             Some(links) => {
                 if !self.links.note(path, links) {
-                    let (path, held) = (path.clone(), true);
-                    self.spill(Spilled { links, path, held }, stamp);
+                    let path = path.clone();
+                    self.spill(Spilled { links, path }, stamp);
                 }
                 true
             }
@@ -171,14 +170,21 @@ impl Replica {
     }
 
     /// The sink is told the content by this name: the other names that are known become further ones.
-    pub(super) fn anchored(&mut self, now: Now, path: &RelPath, stamp: Stamp, read_pos: u64) {
+    pub(super) fn anchored(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        path: &RelPath,
+        stamp: Stamp,
+        read_pos: u64,
+    ) {
         self.links.anchored(path, read_pos, self.last_number());
         let others: Vec<RelPath> = match self.links.of(path) {
             Some(group) => group.others(path).cloned().collect(),
             None => return,
         };
         for other in others {
-            self.live
+            self.queue(lane)
                 .put_now(now.ms, other, Waiting::new(stamp, Want::State));
         }
     }
@@ -194,11 +200,10 @@ impl Replica {
         let mut looks: BTreeSet<Name> = visit.looks.drain(..).collect();
         for (name, links) in linked {
             let path = dir.join(&name);
-            let held = !looks.contains(&name);
             if !self.links.note(&path, links) {
                 looks.remove(&name);
-                self.spill(Spilled { links, path, held }, stamp);
-            } else if held && !self.held_as_anchor(&path) {
+                self.spill(Spilled { links, path }, stamp);
+            } else if !looks.contains(&name) && !self.held_as_anchor(&path) {
                 looks.insert(name);
             }
         }
@@ -219,6 +224,14 @@ impl Replica {
                 self.links.anchored(path, 0, 0);
                 true
             }
+        }
+    }
+
+    /// The sink is told metadata alone by this name, which it refuses if it does not hold the content:
+    /// if it holds it, the others of its inode can be told by this name.
+    pub(super) fn asserted(&mut self, path: &RelPath) {
+        if self.links.of(path).is_some_and(|group| group.anchor.is_none()) {
+            self.links.anchored(path, 0, self.last_number());
         }
     }
 

@@ -209,8 +209,7 @@ impl Replica {
         if let (Some((dir, listed)), Some(stamp)) = (found, stamp) {
             for (name, links) in listed.linked {
                 let path = dir.join(&name);
-                let held = false;
-                self.found_name(now, Spilled { links, path, held }, stamp);
+                self.found_name(now, Spilled { links, path }, stamp);
             }
         }
         self.spill_out(out);
@@ -266,17 +265,20 @@ impl Replica {
         }
     }
 
-    /// A name that was found is looked at, unless there was no room for it or the sink has it.
+    /// A name that was found is looked at, unless there was no room for it or the sink has it. Where
+    /// nothing is known of the sink, the first name asks whether it holds the content.
     fn take_name(&mut self, now: Now, name: Spilled, stamp: Stamp, noted: bool) {
-        if !noted {
+        let Some(group) = self.links.of_mut(&name.path).filter(|_| noted) else {
             return self.spill(name, stamp);
-        }
-        let group = self.links.of(&name.path);
-        let linked = group.is_some_and(|group| group.has_linked(&name.path));
-        if linked || (name.held && self.held_as_anchor(&name.path)) {
+        };
+        if group.has_linked(&name.path) {
             return;
         }
-        let wish = Waiting::new(stamp, Want::State);
-        self.backlog.put(now.ms, name.path, wish);
+        let mut want = Want::State;
+        if group.anchor.is_none() && group.pending.is_none() {
+            group.pending = Some(name.path.clone());
+            want = Want::Attributes;
+        }
+        self.backlog.put(now.ms, name.path, Waiting::new(stamp, want));
     }
 }

@@ -49,11 +49,13 @@ pub(super) fn apply_in_place(
     links: u64,
 ) -> io::Result<()> {
     let (file, held) = open::file(dir, name, false)?;
-    if held.nlink > links {
-        return Err(errno(libc::EMLINK));
-    }
     if held.size != meta.size || held.mtime != meta.mtime {
         return Err(errno(libc::ESTALE));
     }
-    apply(xattrs, Target::Open(file.as_fd()), &held, meta)
+    let target = Target::Open(file.as_fd());
+    if held.nlink > links {
+        let same = held.metadata(xattrs.read(target)?) == *meta;
+        return if same { Ok(()) } else { Err(errno(libc::EMLINK)) };
+    }
+    apply(xattrs, target, &held, meta)
 }
