@@ -18,9 +18,6 @@ use crate::tree::RelPath;
 /// Groups that are looked at for one that can be given up.
 const SEARCH_MAX: usize = 64;
 
-/// Most names in a batch that is noted in a row.
-const BATCH_MAX: usize = 512;
-
 /// The name by which the sink knows the content of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
@@ -141,12 +138,6 @@ impl LinkTable {
         self.names.is_empty()
     }
 
-    /// How many names may be noted in a row so that there is room for all of them in the end.
-    #[must_use]
-    pub fn batch_max(&self) -> usize {
-        (self.names_max / 2).clamp(1, BATCH_MAX)
-    }
-
     /// The inode of a name.
     #[must_use]
     pub fn inode(&self, path: &RelPath) -> Option<Inode> {
@@ -176,12 +167,16 @@ impl LinkTable {
         self.enter(path, links, Group::is_whole)
     }
 
-    /// The same for a name of an inode whose names within the root all come by and by. Groups that are
-    /// not whole on the sink may be given up for it: their names that wait will be seen again.
+    /// The same for a name of an inode whose names within the root all come by and by. With `force`,
+    /// groups that are not whole on the sink may be given up for it: their names that wait will be seen
+    /// again.
     #[must_use]
-    pub fn note_one_of_all(&mut self, path: &RelPath, links: Links) -> bool {
-        let entered = self.enter(path, links, Group::is_whole)
-            || self.enter(path, links, |group| !group.is_incomplete());
+    pub fn note_one_of_all(&mut self, path: &RelPath, links: Links, force: bool) -> bool {
+        let spare = match force {
+            true => |group: &Group| !group.is_incomplete(),
+            false => Group::is_whole,
+        };
+        let entered = self.enter(path, links, spare);
         if let Some(group) = self.of_mut(path).filter(|_| entered) {
             group.searched = links.count;
         }
@@ -487,7 +482,7 @@ mod tests {
         table.anchored(&path("a"), 5, 1);
         assert!(!table.note(&path("c"), links(1, 9)), "b is not on the sink yet");
         table.linked(&path("b"));
-        assert!(table.note_one_of_all(&path("c"), links(1, 9)));
+        assert!(table.note_one_of_all(&path("c"), links(1, 9), false));
         assert!(table.of(&path("b")).is_none() && !table.any_incomplete());
         // New content has to reach the names that were given up, too.
         table.anchored(&path("c"), 6, 2);

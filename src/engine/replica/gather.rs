@@ -4,6 +4,8 @@
 //! names than memory may hold, those beyond it are *spilled* to a file, a scan adds every name that is
 //! one of several, and all come back sorted by inode, a batch at a time.
 
+use std::collections::VecDeque;
+
 use super::Replica;
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::scan::Scan;
@@ -19,6 +21,9 @@ const PAGES_MAX: usize = 2;
 
 /// A search begins at the earliest so many times its own duration after the last one ended.
 const REST: u64 = 4;
+
+/// Spilled names asked back at once.
+const GATHER_NAMES_MAX: usize = 512;
 
 /// Names spilled in one action.
 const SPILL_NAMES_MAX: usize = 512;
@@ -56,6 +61,8 @@ pub(super) struct Gather {
     /// The same of what comes after all that is being taken back.
     spilled_since: Option<Stamp>,
     asked: bool,
+    /// Names that came back and have not been noted yet.
+    back: VecDeque<Spilled>,
 }
 
 impl Default for Gather {
@@ -70,6 +77,7 @@ impl Default for Gather {
             spilled: None,
             spilled_since: None,
             asked: false,
+            back: VecDeque::new(),
         }
     }
 }
@@ -131,7 +139,7 @@ impl Replica {
         let walking = self.whole_walk.is_some() && !self.backlog_walk.is_idle();
         match self.gather.phase {
             Phase::Idle if !walking => self.begin_to_gather(now),
-            Phase::Taking => self.ask_for_spilled(out),
+            Phase::Taking => self.take_back(now, out),
             Phase::Lost(until) if now.ms >= until => {
                 self.gather.phase = Phase::Idle;
                 if let Some(stamp) = self.gather.spilled.take() {
@@ -181,14 +189,27 @@ impl Replica {
         }
     }
 
-    /// Asks for the next batch once the last one has been looked at.
-    fn ask_for_spilled(&mut self, out: &mut Vec<Action>) {
+    /// Goes on with what has come back, or asks for more, once all so far has been looked at.
+    fn take_back(&mut self, now: Now, out: &mut Vec<Action>) {
         let mut readings = self.readings.values();
         let quiet = self.backlog.is_empty() && !readings.any(|r| r.lane == Lane::Backlog);
-        if quiet && !std::mem::replace(&mut self.gather.asked, true) {
+        if !quiet {
+            return;
+        }
+        let stamp = self.gather.spilled.unwrap_or(self.fresh_stamp(now));
+        // All groups so far are whole on the sink by now, or have names that cannot be told.
+        let mut force = true;
+        while let Some(Spilled { links, path }) = self.gather.back.front().cloned() {
+            if !self.links.note_one_of_all(&path, links, std::mem::take(&mut force)) {
+                break;
+            }
+            self.gather.back.pop_front();
+            self.take_name(now, path, stamp);
+        }
+        if self.gather.back.is_empty() && !std::mem::replace(&mut self.gather.asked, true) {
             out.push(Action::Gather {
                 key: self.key,
-                names_max: self.links.batch_max(),
+                names_max: GATHER_NAMES_MAX,
             });
         }
     }
@@ -223,8 +244,10 @@ impl Replica {
         let inode = name.links.inode;
         let is_news = self.links.inode(&name.path) != Some(inode);
         if self.links.knows(inode) && is_news {
-            let noted = self.links.note(&name.path, name.links);
-            self.take_name(now, name, stamp, noted);
+            match self.links.note(&name.path, name.links) {
+                true => self.take_name(now, name.path, stamp),
+                false => self.spill(name, stamp),
+            }
         }
     }
 
@@ -237,7 +260,7 @@ impl Replica {
             }
             self.spill_out(out);
             self.gather.phase = Phase::Taking;
-            return self.ask_for_spilled(out);
+            return self.take_back(now, out);
         }
         self.links.search_ended();
         let took = now.ms.saturating_sub(self.gather.began_ms);
@@ -258,27 +281,23 @@ impl Replica {
             self.gather.spilled = self.gather.spilled_since.take();
             return;
         }
-        let stamp = self.gather.spilled.unwrap_or(self.fresh_stamp(now));
-        for name in names {
-            let noted = self.links.note_one_of_all(&name.path, name.links);
-            self.take_name(now, name, stamp, noted);
-        }
+        self.gather.back.extend(names);
     }
 
-    /// A name that was found is looked at, unless there was no room for it or the sink has it. Where
-    /// nothing is known of the sink, the first name asks whether it holds the content.
-    fn take_name(&mut self, now: Now, name: Spilled, stamp: Stamp, noted: bool) {
-        let Some(group) = self.links.of_mut(&name.path).filter(|_| noted) else {
-            return self.spill(name, stamp);
+    /// A name that was found is looked at, unless the sink has it. Where nothing is known of the sink,
+    /// the first name asks whether it holds the content.
+    fn take_name(&mut self, now: Now, path: RelPath, stamp: Stamp) {
+        let Some(group) = self.links.of_mut(&path) else {
+            return;
         };
-        if group.has_linked(&name.path) {
+        if group.has_linked(&path) {
             return;
         }
         let mut want = Want::State;
         if group.anchor.is_none() && group.pending.is_none() {
-            group.pending = Some(name.path.clone());
+            group.pending = Some(path.clone());
             want = Want::Attributes;
         }
-        self.backlog.put(now.ms, name.path, Waiting::new(stamp, want));
+        self.backlog.put(now.ms, path, Waiting::new(stamp, want));
     }
 }
