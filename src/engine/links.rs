@@ -331,7 +331,10 @@ impl LinkTable {
     /// on: the anchor is not what it was thought to be, unless it was told later.
     pub fn refused(&mut self, path: &RelPath, number: u64) {
         if let Some(group) = self.of_mut(path)
-            && group.anchor.as_ref().is_some_and(|anchor| anchor.number < number)
+            && group
+                .anchor
+                .as_ref()
+                .is_some_and(|anchor| anchor.number < number)
         {
             group.anchor = None;
         }
@@ -356,7 +359,10 @@ impl LinkTable {
 
     /// Takes out every group of which names may be missing.
     pub fn take_incomplete(&mut self) -> Vec<Spilled> {
-        let incomplete = self.groups.iter().filter(|(_, group)| group.is_incomplete());
+        let incomplete = self
+            .groups
+            .iter()
+            .filter(|(_, group)| group.is_incomplete());
         let mut inodes: Vec<Inode> = incomplete.map(|(inode, _)| *inode).collect();
         inodes.sort_unstable();
         let mut taken = Vec::new();
@@ -430,14 +436,21 @@ mod tests {
         table.anchored(&path("a"), 5, 1);
         table.linked(&path("c"));
         table.forget(&path("a"));
-        assert_eq!(anchor(&table, "b").as_deref(), Some("c"), "the sink does not have b yet");
+        assert_eq!(
+            anchor(&table, "b").as_deref(),
+            Some("c"),
+            "the sink does not have b yet"
+        );
         table.unlinked(&path("c"));
         assert_eq!(anchor(&table, "b"), None);
     }
 
     #[test]
     fn names_move_with_their_directory() {
-        let mut table = table(10, &[("d/a", 1, 3), ("d/e/b", 1, 3), ("x", 1, 3), ("y/z", 2, 2)]);
+        let mut table = table(
+            10,
+            &[("d/a", 1, 3), ("d/e/b", 1, 3), ("x", 1, 3), ("y/z", 2, 2)],
+        );
         table.anchored(&path("d/e/b"), 5, 1);
         table.renamed(&path("d"), &path("y"), true);
         assert_eq!(anchor(&table, "x").as_deref(), Some("y/e/b"));
@@ -465,7 +478,10 @@ mod tests {
         table.anchored(&path("a"), 5, 1);
         table.linked(&path("b"));
         assert!(table.note(&path("e"), links(4, 2)));
-        assert!(table.of(&path("a")).is_none(), "the whole group was given up");
+        assert!(
+            table.of(&path("a")).is_none(),
+            "the whole group was given up"
+        );
         assert_eq!(table.len(), 3);
         let spilled = |name: &str, ino| Spilled {
             links: links(ino, 2),
@@ -480,7 +496,10 @@ mod tests {
     fn a_group_larger_than_the_table_is_held_in_part() {
         let mut table = table(2, &[("a", 1, 9), ("b", 1, 9)]);
         table.anchored(&path("a"), 5, 1);
-        assert!(!table.note(&path("c"), links(1, 9)), "b is not on the sink yet");
+        assert!(
+            !table.note(&path("c"), links(1, 9)),
+            "b is not on the sink yet"
+        );
         table.linked(&path("b"));
         assert!(table.note_one_of_all(&path("c"), links(1, 9), false));
         assert!(table.of(&path("b")).is_none() && !table.any_incomplete());

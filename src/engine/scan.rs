@@ -67,7 +67,11 @@ impl Scan {
     pub fn pages(&mut self) -> Vec<ScanPage> {
         self.walker.advance();
         let detail = self.detail;
-        let waiting = self.walker.visits.iter_mut().filter(|(_, visit)| matches!(visit.step, Step::List { .. }));
+        let waiting = self
+            .walker
+            .visits
+            .iter_mut()
+            .filter(|(_, visit)| matches!(visit.step, Step::List { .. }));
         let pages = waiting.map(|(&id, visit)| {
             visit.step = Step::Listing { full: false };
             ScanPage {
@@ -101,7 +105,10 @@ impl Scan {
         };
         let visit = self.walker.visits.get_mut(&id)?;
         visit.next_after = listed.upto.clone();
-        let dirs = listed.entries.iter().filter(|entry| entry.kind == Kind::Dir);
+        let dirs = listed
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == Kind::Dir);
         visit.subdirs = dirs.map(|entry| (entry.name.clone(), true)).collect();
         visit.step = Step::Look;
         let dir = visit.dir.clone();

@@ -233,9 +233,12 @@ impl Walker {
     /// its content may have been forgotten.
     #[must_use]
     pub fn suspects(&self, path: &RelPath) -> bool {
-        let owed = self.owed.iter().map(|(top, rescan)| (top, rescan));
+        let owed = self.owed.iter();
         let found = self.found.iter().map(|found| (&found.dir, &found.rescan));
-        let visits = self.visits.values().map(|visit| (&visit.dir, &visit.rescan));
+        let visits = self
+            .visits
+            .values()
+            .map(|visit| (&visit.dir, &visit.rescan));
         owed.chain(found)
             .chain(visits)
             .any(|(top, rescan)| rescan.suspicion.is_some() && top.covers(path))

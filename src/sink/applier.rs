@@ -180,9 +180,9 @@ impl<F: Fs> Applier<F> {
                 Body::Unchanged { links } => {
                     self.metadata_alone(dir, name, &meta, links).map(|()| false)
                 }
-                Body::Link { to, links } => {
-                    self.further_name(dir, name, &meta, &to, links).map(|()| false)
-                }
+                Body::Link { to, links } => self
+                    .further_name(dir, name, &meta, &to, links)
+                    .map(|()| false),
                 Body::Target(target) => self
                     .place_special(dir, name, &meta, &target)
                     .map(|()| false),
@@ -421,8 +421,14 @@ impl<F: Fs> Applier<F> {
 
 /// True if this is what the source saw, as far as a stat tells.
 fn is_described(stat: &Stat, meta: &Metadata) -> bool {
-    let same = |stat: &Stat| (stat.kind, stat.mode, stat.uid, stat.gid, stat.mtime, stat.rdev);
-    let described = (meta.kind, meta.mode, meta.uid, meta.gid, meta.mtime, meta.rdev);
+    let same = |stat: &Stat| {
+        (
+            stat.kind, stat.mode, stat.uid, stat.gid, stat.mtime, stat.rdev,
+        )
+    };
+    let described = (
+        meta.kind, meta.mode, meta.uid, meta.gid, meta.mtime, meta.rdev,
+    );
     same(stat) == described && (meta.kind != Kind::File || stat.size == meta.size)
 }
 

@@ -27,7 +27,14 @@ pub fn compare<F: Fs>(
         Page::Entries(entries) => entries.len(),
     };
     let most = theirs + ENTRIES_MAX;
-    let (mine, more, suspects) = match list(fs, dir, range.after.as_ref(), most, Detail::Everything, distrust) {
+    let (mine, more, suspects) = match list(
+        fs,
+        dir,
+        range.after.as_ref(),
+        most,
+        Detail::Everything,
+        distrust,
+    ) {
         Ok(Finding::Listed(listed)) => (listed.entries, listed.upto.is_some(), listed.suspects),
         Ok(_) => return Answer::Failed(0),
         Err(Finding::Broken(_)) => return Answer::Missing,

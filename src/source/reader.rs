@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use crate::engine::walk::Suspicion;
 use crate::engine::work::{
-    Detail, Finding, Further, INLINE_BYTES_MAX, Inode, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, Links,
-    Listed, LookName, Order, Seen,
+    Detail, Finding, Further, INLINE_BYTES_MAX, Inode, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX,
+    Links, Listed, LookName, Order, Seen,
 };
 use crate::fs::{Fs, Stat, Way, open_way};
 use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time, Xattrs};

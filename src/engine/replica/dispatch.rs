@@ -314,7 +314,17 @@ impl Replica {
             }
         }
         if !names.is_empty() {
-            self.look(now, lane, dir, names, further, None, out);
+            let looks = self.looks(dir, names, None);
+            self.look(now, lane, looks, further, out);
+        }
+    }
+
+    fn looks(&self, dir: RelPath, names: Vec<(Name, Waiting)>, visit: Option<u64>) -> Looks {
+        Looks {
+            dir,
+            names,
+            visit,
+            read_pos: self.last_pos,
         }
     }
 
@@ -322,18 +332,20 @@ impl Replica {
         &mut self,
         now: Now,
         lane: Lane,
-        dir: RelPath,
-        names: Vec<(Name, Waiting)>,
+        looks: Looks,
         further: Vec<Further>,
-        visit: Option<u64>,
         out: &mut Vec<Action>,
     ) {
-        let asked = names.iter().zip(further).map(|((name, wish), further)| LookName {
-            name: name.clone(),
-            attributes: wish.want == Want::Attributes,
-            unsettled: wish.unsettled >= super::UNSETTLED_TRIES,
-            further,
-        });
+        let Looks { dir, names, .. } = &looks;
+        let asked = names
+            .iter()
+            .zip(further)
+            .map(|((name, wish), further)| LookName {
+                name: name.clone(),
+                attributes: wish.want == Want::Attributes,
+                unsettled: wish.unsettled >= super::UNSETTLED_TRIES,
+                further,
+            });
         let order = Order::Look {
             dir: dir.clone(),
             names: asked.collect(),
@@ -341,19 +353,7 @@ impl Replica {
         };
         let claimed = names.iter().map(|(name, _)| name.clone()).collect();
         let footprint = Footprint::Entries(vec![(dir.clone(), claimed)]);
-        self.begin(
-            lane,
-            Work::Looks(Looks {
-                dir,
-                names,
-                visit,
-                read_pos: self.last_pos,
-            }),
-            footprint,
-            LOOK_COST,
-            order,
-            out,
-        );
+        self.begin(lane, Work::Looks(looks), footprint, LOOK_COST, order, out);
     }
 
     // ---- walks ---------------------------------------------------------------------------------
@@ -462,7 +462,8 @@ impl Replica {
             .get_mut(&id)
             .expect("the visit is there")
             .looking += names.len() as u32;
-        self.look(now, lane, dir, names, further, Some(id), out);
+        let looks = self.looks(dir, names, Some(id));
+        self.look(now, lane, looks, further, out);
         true
     }
 

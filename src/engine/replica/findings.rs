@@ -427,7 +427,11 @@ impl Replica {
         };
         self.number(now, Lane::Live, stamp, change, subject, out);
         // A file that moved has the content that the sink moved, unless more was said of it.
-        let moved = if is_dir { Want::State } else { Want::Attributes };
+        let moved = if is_dir {
+            Want::State
+        } else {
+            Want::Attributes
+        };
         for (path, want) in [(&from, Want::State), (&to, moved)] {
             self.live
                 .put_now(now.ms, path.clone(), Waiting::new(stamp, want));

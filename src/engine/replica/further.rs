@@ -28,9 +28,10 @@ impl Replica {
         if wish.want == Want::Attributes {
             return Some(Further::Unknown);
         }
-        let anchor = group.anchor.as_ref().filter(|anchor| {
-            anchor.path != *path && wish.content_pos <= anchor.read_pos
-        });
+        let anchor = group
+            .anchor
+            .as_ref()
+            .filter(|anchor| anchor.path != *path && wish.content_pos <= anchor.read_pos);
         let (before, further) = match (anchor, &group.pending) {
             (Some(anchor), _) => (Some(&anchor.path), Further::LinkTo(anchor.path.clone())),
             (None, Some(pending)) if pending != path => (Some(pending), Further::Whole),
@@ -69,7 +70,13 @@ impl Replica {
     }
 
     /// Another name of the inode goes first: this one is looked at a little later.
-    pub(super) fn wait_for_other_name(&mut self, now: Now, lane: Lane, path: RelPath, wish: Waiting) {
+    pub(super) fn wait_for_other_name(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        path: RelPath,
+        wish: Waiting,
+    ) {
         let wish = Waiting {
             not_before_ms: now.ms + self.limits.hold_off.min_ms,
             ..wish
@@ -230,7 +237,11 @@ impl Replica {
     /// The sink is told metadata alone by this name, which it refuses if it does not hold the content:
     /// if it holds it, the others of its inode can be told by this name.
     pub(super) fn asserted(&mut self, path: &RelPath) {
-        if self.links.of(path).is_some_and(|group| group.anchor.is_none()) {
+        if self
+            .links
+            .of(path)
+            .is_some_and(|group| group.anchor.is_none())
+        {
             self.links.anchored(path, 0, self.last_number());
         }
     }
@@ -238,7 +249,10 @@ impl Replica {
     /// Where names may be missing, this one is looked at again a little later: most further names are
     /// gone by then. If not, they are searched for.
     pub(super) fn look_for_others(&mut self, now: Now, path: &RelPath, wish: &Waiting) {
-        let incomplete = self.links.of(path).is_some_and(|group| group.is_incomplete());
+        let incomplete = self
+            .links
+            .of(path)
+            .is_some_and(|group| group.is_incomplete());
         // A whole walk finds most names itself, and searches for the others at its end.
         let walk_will = self.whole_walk.is_some() && !self.walk_searched;
         if !incomplete || walk_will {

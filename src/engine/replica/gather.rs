@@ -200,7 +200,10 @@ impl Replica {
         // All groups so far are whole on the sink by now, or have names that cannot be told.
         let mut force = true;
         while let Some(Spilled { links, path }) = self.gather.back.front().cloned() {
-            if !self.links.note_one_of_all(&path, links, std::mem::take(&mut force)) {
+            if !self
+                .links
+                .note_one_of_all(&path, links, std::mem::take(&mut force))
+            {
                 break;
             }
             self.gather.back.pop_front();

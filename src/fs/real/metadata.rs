@@ -55,7 +55,11 @@ pub(super) fn apply_in_place(
     let target = Target::Open(file.as_fd());
     if held.nlink > links {
         let same = held.metadata(xattrs.read(target)?) == *meta;
-        return if same { Ok(()) } else { Err(errno(libc::EMLINK)) };
+        return if same {
+            Ok(())
+        } else {
+            Err(errno(libc::EMLINK))
+        };
     }
     apply(xattrs, target, &held, meta)
 }

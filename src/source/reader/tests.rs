@@ -38,6 +38,7 @@ fn look(fs: &MemoryFs, inline_bytes_max: u64) -> (Seen, Option<OpenFile<MemoryFi
             name: name("file"),
             attributes: false,
             unsettled: false,
+            further: Further::Unknown,
         }],
         content: true,
     };

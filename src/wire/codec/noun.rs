@@ -221,7 +221,10 @@ fn read_entry(r: &mut Reader<'_>, content: &mut Content) -> Result<Entry, WireEr
     let code = r.code("kind of body")?;
     let reference = read_reference(r, code)?;
     let expected = reference.as_ref().map_or(1, body_parts);
-    require(parts == 2 + expected, "parts of an entry are missing or too many")?;
+    require(
+        parts == 2 + expected,
+        "parts of an entry are missing or too many",
+    )?;
     let meta = read_metadata(r)?;
     let body = match reference {
         Some(body) => check_reference(body, &meta)?,

@@ -56,7 +56,11 @@ fn the_oldest_names_go_first() {
     w.take_content_sent();
     w.ln("new/b", "new/c");
     w.must_settle();
-    assert_eq!(w.take_content_sent(), 0, "another name stands for the one that went");
+    assert_eq!(
+        w.take_content_sent(),
+        0,
+        "another name stands for the one that went"
+    );
 }
 
 #[test]
@@ -149,7 +153,11 @@ fn a_name_outside_the_root_is_not_searched_for_again() {
     assert!(w.take_searched() > 0);
     w.write("a", "3");
     w.must_settle();
-    assert_eq!(w.take_searched(), 0, "what a search has not found lies outside");
+    assert_eq!(
+        w.take_searched(),
+        0,
+        "what a search has not found lies outside"
+    );
 }
 
 #[test]

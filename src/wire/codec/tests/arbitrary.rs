@@ -92,8 +92,11 @@ fn state() -> impl Strategy<Value = State> {
         Just(State::Absent),
         content.prop_flat_map(|c| present(Kind::File, c.len() as u64, Body::Content(c))),
         target.prop_flat_map(|t| present(Kind::Symlink, t.len() as u64, Body::Target(t))),
-        (any::<u64>(), any::<u64>())
-            .prop_flat_map(|(size, links)| present(Kind::File, size, Body::Unchanged { links })),
+        (any::<u64>(), any::<u64>()).prop_flat_map(|(size, links)| present(
+            Kind::File,
+            size,
+            Body::Unchanged { links }
+        )),
         (linkable, path_below_root(), any::<Option<u64>>())
             .prop_flat_map(|(kind, to, links)| present(kind, 7, Body::Link { to, links })),
         bodiless.prop_flat_map(|kind| present(kind, 0, Body::Empty)),
@@ -109,18 +112,19 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 fn list_entries() -> impl Strategy<Value = Vec<ListEntry>> {
     let entry = kind().prop_flat_map(|kind| (metadata(kind, 5), any::<(u64, bool)>()));
     btree_map(name(), entry, 0..12).prop_map(|entries| {
-        let list_entry = |(name, (meta, (extra, linked))): (Name, (Metadata, (u64, bool)))| ListEntry {
-            name,
-            kind: meta.kind,
-            mode: meta.mode,
-            uid: meta.uid,
-            gid: meta.gid,
-            size: meta.size,
-            mtime: meta.mtime,
-            rdev: meta.rdev,
-            extra,
-            linked,
-        };
+        let list_entry =
+            |(name, (meta, (extra, linked))): (Name, (Metadata, (u64, bool)))| ListEntry {
+                name,
+                kind: meta.kind,
+                mode: meta.mode,
+                uid: meta.uid,
+                gid: meta.gid,
+                size: meta.size,
+                mtime: meta.mtime,
+                rdev: meta.rdev,
+                extra,
+                linked,
+            };
         entries.into_iter().map(list_entry).collect()
     })
 }

@@ -259,15 +259,35 @@ fn entries() -> Change {
             present("fifo", Kind::Fifo, 0, Body::Empty),
             file("file", b"content"),
             present("link", Kind::Symlink, 4, target),
-            present("name of fifo", Kind::Fifo, 0, further_name("var/fifo", None)),
-            present("name of file", Kind::File, 7, further_name("var/file", Some(3))),
+            present(
+                "name of fifo",
+                Kind::Fifo,
+                0,
+                further_name("var/fifo", None),
+            ),
+            present(
+                "name of file",
+                Kind::File,
+                7,
+                further_name("var/file", Some(3)),
+            ),
             present("socket", Kind::Socket, 0, Body::Empty),
             Entry {
                 name: name("tagged"),
                 state: State::Present(tagged, Body::Content(Bytes::from_static(b"abc"))),
             },
-            present("unchanged", Kind::File, 1 << 40, Body::Unchanged { links: 1 }),
-            present("unchanged twice", Kind::File, 5, Body::Unchanged { links: 2 }),
+            present(
+                "unchanged",
+                Kind::File,
+                1 << 40,
+                Body::Unchanged { links: 1 },
+            ),
+            present(
+                "unchanged twice",
+                Kind::File,
+                5,
+                Body::Unchanged { links: 2 },
+            ),
         ],
     }
 }
