@@ -27,6 +27,8 @@ pub enum Order {
         names: Vec<LookName>,
         /// False while the sink is full: content is left out, everything else is looked at.
         content: bool,
+        /// Files that may be opened for streaming.
+        streams: usize,
     },
     /// Read the metadata of a directory.
     LookDir {
@@ -160,6 +162,8 @@ pub enum Seen {
         /// As above.
         while_open: bool,
     },
+    /// A file to be streamed, which this look may not open.
+    NoStream,
     /// It changed while it was read, or a writer has it open.
     Unsettled,
     /// A file whose content is not wanted now.

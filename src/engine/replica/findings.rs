@@ -137,7 +137,9 @@ impl Replica {
         seen: Vec<Seen>,
         out: &mut Vec<Action>,
     ) {
-        let Looks { dir, names, visit } = looks;
+        let Looks {
+            dir, names, visit, ..
+        } = looks;
         let dir = &dir;
         let mut entries = Vec::with_capacity(names.len());
         let mut sent = Vec::with_capacity(names.len());
@@ -184,6 +186,7 @@ impl Replica {
                         },
                     );
                 }
+                Seen::NoStream => self.queue(lane).park(now.ms, path, wish),
                 Seen::Unsettled => {
                     self.retries += 1;
                     let hold = self.limits.hold_off.at(wish.unsettled + 1);

@@ -92,7 +92,7 @@ impl Default for Limits {
                 max_ms: 30_000,
             },
             readings_max: 16,
-            streams_max: 4,
+            streams_max: 16,
             visits_max: 32,
             chunk_bytes: 256 * 1024,
             page_names: super::walk::PAGE_NAMES_MAX,
@@ -166,6 +166,8 @@ struct Looks {
     dir: RelPath,
     names: Vec<(Name, Waiting)>,
     visit: Option<u64>,
+    /// Streams that it may open.
+    streams: usize,
 }
 
 /// A rename that waits to be sent.
@@ -519,7 +521,9 @@ impl Replica {
 
     fn put_back(&mut self, now: Now, lane: Lane, work: Work, out: &mut Vec<Action>) {
         match work {
-            Work::Looks(Looks { dir, names, visit }) => {
+            Work::Looks(Looks {
+                dir, names, visit, ..
+            }) => {
                 let count = names.len() as u32;
                 for (name, wish) in names {
                     self.queue(lane).put(now.ms, dir.join(&name), wish);
