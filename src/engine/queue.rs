@@ -132,6 +132,8 @@ pub struct Queue {
     entries: BTreeMap<RelPath, Waiting>,
     ready: BTreeSet<(u64, RelPath)>,
     held: BTreeSet<(u64, RelPath)>,
+    /// Files that wait for a stream, by position.
+    parked: BTreeSet<(u64, RelPath)>,
     /// A count of the stamps that wait, to know the earliest without a search.
     stamps: BTreeMap<u64, (u32, u64)>,
     heat: BTreeMap<RelPath, Heat>,
@@ -149,6 +151,7 @@ impl Queue {
             entries: BTreeMap::new(),
             ready: BTreeSet::new(),
             held: BTreeSet::new(),
+            parked: BTreeSet::new(),
             stamps: BTreeMap::new(),
             heat: BTreeMap::new(),
             hold_off,
@@ -205,6 +208,36 @@ impl Queue {
         } else {
             self.ready.insert((wish.stamp.pos, path.clone()));
         }
+        self.enter(path, wish);
+    }
+
+    /// Adds a wish for a file that has to wait for a stream. A wish that came meanwhile does not wait:
+    /// it may be no such file any more.
+    pub fn park(&mut self, now_ms: u64, path: RelPath, wish: Waiting) {
+        if self.entries.contains_key(&path) {
+            return self.put(now_ms, path, wish);
+        }
+        self.parked.insert((wish.stamp.pos, path.clone()));
+        self.enter(path, wish);
+    }
+
+    /// Files that wait for a stream.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Makes so many files ready that wait for a stream, the earliest first.
+    pub fn unpark(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(first) = self.parked.pop_first() else {
+                return;
+            };
+            self.ready.insert(first);
+        }
+    }
+
+    fn enter(&mut self, path: RelPath, wish: Waiting) {
         let count = self
             .stamps
             .entry(wish.stamp.pos)
@@ -217,7 +250,8 @@ impl Queue {
     /// Takes the wish for a path away.
     pub fn remove(&mut self, path: &RelPath) -> Option<Waiting> {
         let wish = self.entries.remove(path)?;
-        if !self.ready.remove(&(wish.stamp.pos, path.clone())) {
+        let place = (wish.stamp.pos, path.clone());
+        if !self.ready.remove(&place) && !self.parked.remove(&place) {
             self.held.remove(&(wish.not_before_ms, path.clone()));
         }
         if let Some(count) = self.stamps.get_mut(&wish.stamp.pos) {

@@ -27,6 +27,8 @@ pub enum Order {
         names: Vec<LookName>,
         /// False while the sink is full: content is left out, everything else is looked at.
         content: bool,
+        /// Files that may be opened for streaming.
+        streams: usize,
     },
     /// Read the metadata of a directory.
     LookDir {
@@ -220,6 +222,8 @@ pub enum Seen {
     /// One name of several, of which more must be known before it is read ([`Further::Unknown`]), or
     /// not the same inode as the name that was given ([`Further::LinkTo`]).
     Linked(Links),
+    /// A file to be streamed, which this look may not open.
+    NoStream,
     /// It changed while it was read, or a writer has it open.
     Unsettled,
     /// A file whose content is not wanted now.

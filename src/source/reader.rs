@@ -92,7 +92,11 @@ impl<F: Fs> Reader<F> {
                 dir,
                 names,
                 content,
-            } => self.look(fs, now, dir, names, *content, next_stream),
+                streams,
+            } => {
+                let limits = (*content, *streams);
+                self.look(fs, now, dir, names, limits, next_stream)
+            }
             Order::LookDir { dir } => look_dir(fs, dir),
             Order::CheckRename { from, to } => check_rename(fs, from, to),
             Order::List {
@@ -115,7 +119,7 @@ impl<F: Fs> Reader<F> {
         now: Time,
         dir_path: &RelPath,
         names: &[LookName],
-        content: bool,
+        (content, streams): (bool, usize),
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Result<Finding, Finding> {
         let dir = way(fs, dir_path)?;
@@ -124,6 +128,7 @@ impl<F: Fs> Reader<F> {
             now,
             dir: &dir,
             content,
+            streams,
         };
         let mut seen = Vec::with_capacity(names.len());
         let (mut bytes, mut header) = (0, 0);
@@ -249,9 +254,13 @@ impl<F: Fs> Reader<F> {
         if written && !name.unsettled {
             return Ok(Seen::Unsettled);
         }
-        let xattrs = fs.file_xattrs(&file).map_err(|e| ("read attributes", e))?;
         let sparse = has_holes(fs, &file, &before).map_err(|e| ("find holes", e))?;
-        if sparse || before.size > self.settings.inline_bytes_max {
+        let large = sparse || before.size > self.settings.inline_bytes_max;
+        if large && self.opened.len() >= place.streams {
+            return Ok(Seen::NoStream);
+        }
+        let xattrs = fs.file_xattrs(&file).map_err(|e| ("read attributes", e))?;
+        if large {
             let stream = next_stream();
             self.opened.push(OpenFile {
                 stream,
@@ -294,6 +303,7 @@ struct Place<'a, F: Fs> {
     now: Time,
     dir: &'a F::Dir,
     content: bool,
+    streams: usize,
 }
 
 /// An operation that failed.

@@ -29,6 +29,9 @@ use crate::users::Users;
 /// Steps in which both trees must become equal once everything has healed.
 const HEALED_STEPS_MAX: u64 = 60_000;
 
+/// Files streamed at once in each lane.
+const STREAMS_MAX: usize = 2;
+
 /// One connection; its ends close independently.
 #[derive(Debug, Default)]
 struct Wire {
@@ -244,7 +247,7 @@ impl World {
                 max_ms: 2_000,
             },
             readings_max: 4,
-            streams_max: 2,
+            streams_max: STREAMS_MAX,
             visits_max: 4,
             chunk_bytes: 4,
             page_names: self.faults.page_names,
@@ -868,6 +871,15 @@ impl World {
 
     // ---- judging -----------------------------------------------------------------------------------
 
+    /// I4: no more files are held open than both lanes may stream.
+    fn judge_streams(&self) -> Result<(), String> {
+        let open = self.source.as_ref().map_or(0, |p| p.streams.len());
+        if open > 2 * STREAMS_MAX {
+            return Err(format!("I4: {open} files are open for streaming"));
+        }
+        Ok(())
+    }
+
     /// I2: every file of the sink is one whole state that its name ever had.
     fn judge_files(&mut self) -> Result<(), String> {
         let disk = self.dst.disk();
@@ -1017,6 +1029,7 @@ impl World {
         self.connect_step();
         self.digest =
             self.digest.rotate_left(5) ^ self.dst.disk().changes ^ self.rng.clone().next();
+        self.judge_streams()?;
         match self.failure.take() {
             Some(why) => Err(why),
             None => self.judge_files(),

@@ -21,6 +21,9 @@ const LOOK_NAMES_MAX: usize = 128;
 /// Candidates searched for one that is not blocked.
 const CANDIDATES_MAX: usize = 64;
 
+/// Files that wait for a stream in a lane before its walk waits too.
+const PARKED_MAX: usize = 1024;
+
 /// What a look may cost at most: its content, its header, and the entry that crosses the limits.
 const LOOK_COST: u64 =
     LOOK_BYTES_MAX + LOOK_HEADER_BYTES_MAX + XATTRS_BYTES_MAX as u64 + SMALL_COST;
@@ -64,6 +67,10 @@ impl Replica {
             &[Lane::Live, Lane::Backlog]
         };
         for &lane in lanes {
+            if self.free(lane, LOOK_COST) {
+                let streams = self.streams_free(lane);
+                self.queue(lane).unpark(streams);
+            }
             while self.free(lane, LOOK_COST) && self.dispatch_look(now, lane, out) {}
             self.dispatch_walk(now, lane, out);
             self.dispatch_streams(lane, out);
@@ -314,13 +321,20 @@ impl Replica {
             }
         }
         if !names.is_empty() {
-            let looks = self.looks(dir, names, None);
+            let looks = self.looks(lane, dir, names, None);
             self.look(now, lane, looks, further, out);
         }
     }
 
-    fn looks(&self, dir: RelPath, names: Vec<(Name, Waiting)>, visit: Option<u64>) -> Looks {
+    fn looks(
+        &self,
+        lane: Lane,
+        dir: RelPath,
+        names: Vec<(Name, Waiting)>,
+        visit: Option<u64>,
+    ) -> Looks {
         Looks {
+            streams: self.streams_free(lane).min(names.len()),
             dir,
             names,
             visit,
@@ -350,6 +364,7 @@ impl Replica {
             dir: dir.clone(),
             names: asked.collect(),
             content: now.ms >= self.content_after_ms,
+            streams: looks.streams,
         };
         let claimed = names.iter().map(|(name, _)| name.clone()).collect();
         let footprint = Footprint::Entries(vec![(dir.clone(), claimed)]);
@@ -360,6 +375,10 @@ impl Replica {
 
     fn dispatch_walk(&mut self, now: Now, lane: Lane, out: &mut Vec<Action>) {
         self.walker(lane).advance();
+        // What it finds would only wait behind these.
+        if self.queue(lane).parked() >= PARKED_MAX {
+            return;
+        }
         let visits: Vec<u64> = self.walker(lane).visits.keys().copied().collect();
         for id in visits {
             if !self.free(lane, LOOK_COST) {
@@ -462,12 +481,26 @@ impl Replica {
             .get_mut(&id)
             .expect("the visit is there")
             .looking += names.len() as u32;
-        let looks = self.looks(dir, names, Some(id));
+        let looks = self.looks(lane, dir, names, Some(id));
         self.look(now, lane, looks, further, out);
         true
     }
 
     // ---- streams -------------------------------------------------------------------------------
+
+    /// Streams that a look may open, besides those that others may.
+    fn streams_free(&self, lane: Lane) -> usize {
+        let open = self.streams.values().filter(|s| s.lane == lane).count();
+        let promised: usize = self
+            .readings
+            .values()
+            .map(|reading| match &reading.work {
+                Work::Looks(looks) if reading.lane == lane => looks.streams,
+                _ => 0,
+            })
+            .sum();
+        self.limits.streams_max.saturating_sub(open + promised)
+    }
 
     fn dispatch_streams(&mut self, lane: Lane, out: &mut Vec<Action>) {
         let chunk = self.limits.chunk_bytes;

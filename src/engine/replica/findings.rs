@@ -182,6 +182,7 @@ impl Replica {
             names,
             visit,
             read_pos,
+            ..
         } = looks;
         let mut told = Told::default();
         let mut unread = VecDeque::new();
@@ -323,6 +324,7 @@ impl Replica {
                 };
                 self.queue(lane).put(now.ms, path, wish);
             }
+            Seen::NoStream => self.queue(lane).park(now.ms, path, wish),
             Seen::Linked(links) => self.seen_linked(now, lane, path, wish, links),
             Seen::Failed { operation, errno } => {
                 let failure = Failure {

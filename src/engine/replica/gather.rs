@@ -197,17 +197,19 @@ impl Replica {
             return;
         }
         let stamp = self.gather.spilled.unwrap_or(self.fresh_stamp(now));
-        // All groups so far are whole on the sink by now, or have names that cannot be told.
+        // All groups so far are whole on the sink by now, or have names that cannot be told: the first
+        // name may push such a group out, or else waits for the next round.
         let mut force = true;
-        while let Some(Spilled { links, path }) = self.gather.back.front().cloned() {
-            if !self
-                .links
-                .note_one_of_all(&path, links, std::mem::take(&mut force))
-            {
+        while let Some(name) = self.gather.back.pop_front() {
+            if self.links.note_one_of_all(&name.path, name.links, force) {
+                self.take_name(now, name.path, stamp);
+            } else if force {
+                self.spill(name, stamp);
+            } else {
+                self.gather.back.push_front(name);
                 break;
             }
-            self.gather.back.pop_front();
-            self.take_name(now, path, stamp);
+            force = false;
         }
         if self.gather.back.is_empty() && !std::mem::replace(&mut self.gather.asked, true) {
             out.push(Action::Gather {

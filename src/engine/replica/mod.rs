@@ -101,7 +101,7 @@ impl Default for Limits {
                 max_ms: 30_000,
             },
             readings_max: 16,
-            streams_max: 4,
+            streams_max: 16,
             visits_max: 32,
             chunk_bytes: 256 * 1024,
             page_names: super::walk::PAGE_NAMES_MAX,
@@ -181,6 +181,8 @@ struct Looks {
     visit: Option<u64>,
     /// Every change up to this position of the source was there to be seen.
     read_pos: u64,
+    /// Streams that it may open.
+    streams: usize,
 }
 
 /// A rename that waits to be sent.

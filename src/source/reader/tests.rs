@@ -41,6 +41,7 @@ fn look(fs: &MemoryFs, inline_bytes_max: u64) -> (Seen, Option<OpenFile<MemoryFi
             further: Further::Unknown,
         }],
         content: true,
+        streams: 1,
     };
     let Finding::Looked(mut seen) = reader.read(fs, Time::default(), &order, &mut || 7) else {
         panic!("not looked at")
