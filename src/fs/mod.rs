@@ -176,7 +176,8 @@ pub trait Fs: Send + Sync + 'static {
         to_name: &Name,
         what: &Stat,
     ) -> io::Result<()>;
-    /// rename(2): atomically gives an entry another name, replacing a file or an empty directory.
+    /// rename(2): atomically gives an entry another name, replacing a file or an empty directory (else
+    /// ENOTEMPTY).
     fn rename(
         &self,
         from: &Self::Dir,

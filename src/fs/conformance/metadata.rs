@@ -99,7 +99,7 @@ pub(crate) fn special_entries_keep_metadata<F: Fs>(on: &Fixture<F>) {
         owner = (77, 88);
     }
     // As long as a symlink can be, and none that leads anywhere.
-    let long = [b'x'; 4095];
+    let long = vec![b'x'; on.symlink_bytes_max];
     for kind in kinds {
         let target: &[u8] = if kind == Kind::Symlink { &long } else { b"" };
         let (uid, gid) = owner;

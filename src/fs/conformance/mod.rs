@@ -46,14 +46,28 @@ pub(crate) struct Fixture<F: Fs> {
     pub(crate) owner: (u32, u32),
     /// True if `user.` attributes of files and directories can be set.
     pub(crate) has_xattrs: bool,
+    /// Bytes of the longest target that a symlink can have.
+    pub(crate) symlink_bytes_max: usize,
     /// Dropped last.
     pub(crate) keep: Box<dyn Any>,
 }
 
-/// Makes one test of each case, over fixtures from the function given.
+/// Makes one test of each case, over fixtures from the function given; or, given a name and a type of
+/// fixture, a function of that name that runs all cases over fixtures from a function given to it.
 macro_rules! conformance {
     ($fixture:path) => {
-        $crate::fs::conformance::conformance!(@ $fixture,
+        $crate::fs::conformance::cases!(tests $fixture);
+    };
+    ($name:ident, $fixture:ty) => {
+        $crate::fs::conformance::cases!(function $name, $fixture);
+    };
+}
+pub(crate) use conformance;
+
+/// Hands the list of cases to one of the two forms.
+macro_rules! cases {
+    ($($form:tt)*) => {
+        $crate::fs::conformance::formed!([$($form)*]
             content_comes_back, a_stage_shows_nowhere, publish_replaces_all_but_directories,
             only_regular_files_open, open_files_outlive_their_names, a_writer_shows, sync_succeeds,
             holes_are_found, holes_take_no_room, a_stage_can_be_cut_off,
@@ -68,11 +82,23 @@ macro_rules! conformance {
             tidy_keeps_the_roots_time,
         );
     };
-    (@ $fixture:path, $($case:ident),* $(,)?) => {
+}
+pub(crate) use cases;
+
+macro_rules! formed {
+    ([tests $fixture:path] $($case:ident),* $(,)?) => {
         $(#[test] fn $case() { $crate::fs::conformance::$case(&$fixture()); })*
     };
+    ([function $name:ident, $fixture:ty] $($case:ident),* $(,)?) => {
+        fn $name(fixture: &dyn Fn() -> $fixture) {
+            $(
+                println!("{}", stringify!($case));
+                $crate::fs::conformance::$case(&fixture());
+            )*
+        }
+    };
 }
-pub(crate) use conformance;
+pub(crate) use formed;
 
 pub(crate) fn name(bytes: impl AsRef<[u8]>) -> Name {
     Name::new(bytes.as_ref()).unwrap()

@@ -35,6 +35,7 @@ fn fixture() -> Fixture<MemoryFs> {
         privileged: true,
         owner: (0, 0),
         has_xattrs: true,
+        symlink_bytes_max: 4095,
         keep: Box::new(()),
         fs,
     }

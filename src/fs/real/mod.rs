@@ -362,12 +362,12 @@ impl Fs for RealFs {
         to_name: &Name,
     ) -> io::Result<()> {
         self.writable()?;
-        Ok(rustix::fs::renameat(
-            from,
-            from.allow(from_name)?,
-            to,
-            to.allow(to_name)?,
-        )?)
+        let (from_name, to_name) = (from.allow(from_name)?, to.allow(to_name)?);
+        rustix::fs::renameat(from, from_name, to, to_name).map_err(|error| match error {
+            // XFS says of a directory that is not empty that it exists.
+            Errno::EXIST => Errno::NOTEMPTY.into(),
+            error => error.into(),
+        })
     }
 
     fn sync(&self) -> io::Result<()> {

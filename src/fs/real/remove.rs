@@ -29,7 +29,7 @@ pub(super) fn tree(stage: &Stage, dir: BorrowedFd<'_>, name: &[u8]) -> io::Resul
             renamed => renamed,
         }
     })?;
-    staged.remove_tree()
+    staged.remove_tree(dir, name)
 }
 
 /// Opens a directory in the stage to empty it.

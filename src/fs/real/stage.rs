@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::target::Target;
@@ -239,9 +239,18 @@ impl Staged {
         Ok(rustix::fs::renameat(&self.dir, &self.name, dir, name)?)
     }
 
-    /// Frees a directory with everything below.
-    pub(super) fn remove_tree(mut self) -> io::Result<()> {
+    /// Frees a directory with everything below. If that fails, what is left goes back to `name` in
+    /// `dir`, where everybody sees it.
+    pub(super) fn remove_tree(mut self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         self.is_here = false;
+        self.empty().inspect_err(|_| {
+            // Where the name is taken by now it stays in the stage, which the next start clears.
+            let flags = RenameFlags::NOREPLACE;
+            let _ = rustix::fs::renameat_with(&self.dir, &self.name, dir, name, flags);
+        })
+    }
+
+    fn empty(&self) -> io::Result<()> {
         let name = self.name.as_bytes();
         remove::everything_in(remove::open(self.dir.as_fd(), name)?)?;
         Ok(rustix::fs::unlinkat(&self.dir, name, AtFlags::REMOVEDIR)?)

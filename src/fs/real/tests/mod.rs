@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod images;
 mod links;
 mod mounts;
 mod sink;
@@ -51,6 +52,7 @@ fn fixture(dir: tempfile::TempDir) -> Fixture<RealFs> {
             rustix::process::getegid().as_raw(),
         ),
         has_xattrs: takes_xattrs(dir.path()),
+        symlink_bytes_max: 4095,
         keep: Box::new(dir),
     }
 }

@@ -63,6 +63,10 @@ fn removing_a_tree_stops_at_a_mount() {
         let mounted = open::root(&dir.join("way/mount")).unwrap();
         assert_eq!(code(fs.remove_tree(&root, &name("way"))), Some(libc::EXDEV));
         assert!(stat::at(&mounted, b"file").is_ok());
+        // It is where it was, and not hidden in the stage.
+        assert!(dir.join("way/mount/file").exists());
+        let staged = std::fs::read_dir(dir.join(STAGE_NAME)).unwrap();
+        assert_eq!(staged.count(), 0);
     });
 }
 
