@@ -29,11 +29,20 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// An empty source and an empty target.
+    /// An empty source and an empty target, where temporary directories are.
     pub fn new() -> Self {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// The same on a file system in memory.
+    pub fn in_memory() -> Self {
+        Self::within(Path::new("/dev/shm"))
+    }
+
+    fn within(place: &Path) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("osync-e2e-")
-            .tempdir()
+            .tempdir_in(place)
             .unwrap();
         let fixture = Self {
             dir,

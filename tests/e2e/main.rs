@@ -10,9 +10,11 @@ mod fixture;
 mod judge;
 mod process;
 mod sshd;
+mod tree;
 mod wait;
 
 mod bad_input;
+mod fidelity;
 mod kill_and_restart;
 mod main_job;
 mod operations;
