@@ -36,6 +36,20 @@ impl Suspicion {
         }
     }
 
+    /// Suspicion of every file, however old.
+    #[must_use]
+    pub fn of_everything() -> Self {
+        let at = |secs| Time { secs, nanos: 0 };
+        Self {
+            since: at(i64::MIN),
+            until: at(i64::MAX),
+        }
+    }
+
+    fn includes(&self, other: &Self) -> bool {
+        self.since <= other.since && other.until <= self.until
+    }
+
     /// True if a change time falls into it.
     #[must_use]
     pub fn holds(&self, ctime: Time) -> bool {
@@ -73,6 +87,22 @@ impl Rescan {
             suspicion: None,
             fresh: false,
         }
+    }
+
+    /// The comparison of a directory that took the place of another.
+    #[must_use]
+    pub fn of_replaced(stamp: Stamp) -> Self {
+        Self {
+            suspicion: Some(Suspicion::of_everything()),
+            ..Self::compare(stamp)
+        }
+    }
+
+    /// True if whoever walks like this distrusts all that `other` does.
+    fn distrusts_like(&self, other: &Self) -> bool {
+        other
+            .suspicion
+            .is_none_or(|theirs| self.suspicion.is_some_and(|mine| mine.includes(&theirs)))
     }
 
     fn merge(self, other: Self) -> Self {
@@ -176,11 +206,14 @@ impl Walker {
         self.owed.is_empty() && self.found.is_empty() && self.visits.is_empty()
     }
 
-    /// Owes a rescan. One that waits above it already covers it.
+    /// Owes a rescan. One that waits above it already covers it, unless it would have to distrust files
+    /// that nobody suspects.
     pub fn owe(&mut self, path: RelPath, rescan: Rescan) {
         let mut above = Some(path.clone());
         while let Some(dir) = above {
-            if let Some(owed) = self.owed.get_mut(&dir) {
+            if let Some(owed) = self.owed.get_mut(&dir)
+                && (dir == path || owed.distrusts_like(&rescan))
+            {
                 *owed = owed.merge(rescan);
                 return;
             }

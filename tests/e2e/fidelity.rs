@@ -5,11 +5,17 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, os::unix::fs as unix};
 
 use crate::endpoint::{CONVERGENCE, PROMPT, Sink, Source};
 use crate::fixture::Fixture;
+use crate::judge::assert_no_difference;
 use crate::tree::{assert_same, difference, is_root, make, mutate, traces};
+use crate::wait::wait_until;
+
+/// A new process does not rely on what changed less than so many seconds before the last one ended.
+const DISTRUST_SECS: u64 = 5;
 
 #[test]
 fn the_walk_and_live_changes_bring_everything_on_disk() {
@@ -77,8 +83,44 @@ fn push_twice(fixture: &Fixture) {
     push_once(fixture);
     assert_same(fixture);
     let before = traces(&fixture.target());
+    wait_until_trusted(fixture);
     push_once(fixture);
     assert_untouched(fixture, &before);
+}
+
+/// Waits until the last change is older than those that a new process does not trust to be known.
+fn wait_until_trusted(fixture: &Fixture) {
+    let last = traces(&fixture.source())
+        .into_values()
+        .map(|(_, secs, _)| secs)
+        .max();
+    let last = u64::try_from(last.unwrap()).unwrap();
+    wait_until("the last change to be old", PROMPT, || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        now.as_secs() > last + DISTRUST_SECS
+    });
+}
+
+/// Directories that swap names arrive although their files have the same names, sizes and times.
+#[test]
+fn a_directory_that_takes_the_place_of_its_twin_is_sent() {
+    let fixture = Fixture::new();
+    let top = fixture.source();
+    for dir in ["one", "two"] {
+        fs::create_dir(top.join(dir)).unwrap();
+        fs::write(top.join(dir).join("file"), dir).unwrap();
+        set_mtime(&top.join(dir).join("file"), 5);
+    }
+    let source = Source::start(&fixture);
+    let sink = Sink::start(&fixture, &source.addresses);
+    source.wait_for_phase("transfer");
+    source.flush();
+    for (from, to) in [("one", "third"), ("two", "one"), ("third", "two")] {
+        fs::rename(top.join(from), top.join(to)).unwrap();
+    }
+    source.flush();
+    assert_no_difference("the walk", &difference(&top, &fixture.target()));
+    source.stop(sink);
 }
 
 fn push_once(fixture: &Fixture) {

@@ -5,6 +5,7 @@ mod durability;
 mod flush;
 mod order;
 mod outcomes;
+mod replaced;
 mod sessions;
 mod walks;
 mod watches;

@@ -1,5 +1,6 @@
 """Making single entries with everything that they are."""
 
+import itertools
 import os
 import stat
 import subprocess
@@ -50,6 +51,14 @@ def replace(path, make):
     """Makes something aside and puts it in the place of `path` by one rename."""
     make(b"aside")
     os.rename(b"aside", path)
+
+
+unique = itertools.count(1_500_000_000 * 10**9, 1001)
+
+
+def set_unique_mtime(path):
+    """Gives an entry a time that no other has, in the same order in every tree."""
+    set_mtime(path, next(unique))
 
 
 def set_mtime(path, time_ns):

@@ -275,6 +275,7 @@ impl Replica {
         }
         Sent {
             is_dir,
+            replaced: is_dir && wish.replaced,
             appeared: wish.appeared || (visit.is_some() && walked.is_none()),
             walked,
             made: false,

@@ -62,6 +62,7 @@ impl Replica {
         }
         let mut done = Vec::new();
         let mut not_new = Vec::new();
+        let mut replaced = Vec::new();
         for (&number, message) in self.in_flight.range(before + 1..=applied) {
             self.applied_meter
                 .add(now.ms, message.subject.entries() as u64, message.bytes);
@@ -74,6 +75,7 @@ impl Replica {
                     .taken_for_new()
                     .map(|path| (path, message.stamp)),
             );
+            replaced.extend(message.replaced());
         }
         for (path, number) in done {
             if self.ledger.clear(&path, number) {
@@ -84,6 +86,9 @@ impl Replica {
         }
         for (path, stamp) in not_new {
             self.backlog_walk.owe(path, Rescan::compare(stamp));
+        }
+        for (path, stamp) in replaced {
+            self.backlog_walk.owe(path, Rescan::of_replaced(stamp));
         }
     }
 
@@ -122,15 +127,11 @@ impl Replica {
                 Subject::Rename { to, is_dir, .. } => Some((to.clone(), *is_dir)),
                 _ => None,
             };
-            let wish = if sent.is_dir || sent.appeared {
-                Waiting::appeared(stamp)
-            } else {
-                Waiting::new(stamp, Want::State)
-            };
+            let wish = sent.wish_again(stamp);
             self.refused(now, number, lane, path, wish, refusal);
             if let Some((to, is_dir)) = whole {
                 let wish = if is_dir {
-                    Waiting::appeared(stamp)
+                    Waiting::replaced(stamp)
                 } else {
                     Waiting::new(stamp, Want::State)
                 };
@@ -388,11 +389,7 @@ impl Replica {
             match subject {
                 Subject::Entries { dir, names } => {
                     for (name, sent) in names {
-                        let wish = if sent.is_dir {
-                            Waiting::appeared(stamp)
-                        } else {
-                            Waiting::new(stamp, Want::State)
-                        };
+                        let wish = sent.wish_again(stamp);
                         self.queue(lane).put_now(now.ms, dir.join(&name), wish);
                     }
                 }
@@ -465,7 +462,36 @@ impl Subject {
     }
 }
 
+impl Sent {
+    /// What is wanted of the entry after it was refused or lost on the way.
+    fn wish_again(&self, stamp: Stamp) -> Waiting {
+        match self {
+            Self {
+                replaced: true,
+                made: false,
+                ..
+            } => Waiting::replaced(stamp),
+            Self { is_dir: true, .. } | Self { appeared: true, .. } => Waiting::appeared(stamp),
+            _ => Waiting::new(stamp, Want::State),
+        }
+    }
+}
+
 impl InFlight {
+    /// Directories that took a name under which the sink, as far as it is known, has another one.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = (RelPath, Stamp)> {
+        let (dir, names) = match &self.subject {
+            Subject::Entries { dir, names } => (Some(dir), names.as_slice()),
+            _ => (None, &[][..]),
+        };
+        let stamp = self.stamp;
+        names
+            .iter()
+            .zip(0..)
+            .filter(|((_, sent), at)| sent.replaced && !sent.made && !self.refused.contains(at))
+            .filter_map(move |((name, _), _)| Some((dir?.join(name), stamp)))
+    }
+
     /// The paths that the sink has done, now that the message has its outcome.
     fn done_paths(&self) -> Vec<RelPath> {
         match &self.subject {
