@@ -14,7 +14,7 @@ use crate::judge::assert_no_difference;
 use crate::tree::{assert_same, difference, is_root, make, mutate, traces};
 use crate::wait::wait_until;
 
-/// A new process does not rely on what changed less than so many seconds before the last one ended.
+/// A push does not rely on what changed less than so many seconds before the end of the last one.
 const DISTRUST_SECS: u64 = 5;
 
 #[test]
@@ -80,15 +80,15 @@ fn push_twice(fixture: &Fixture) {
     push_once(fixture);
     assert_same(fixture);
     mutate(fixture);
+    wait_until_trusted(fixture);
     push_once(fixture);
     assert_same(fixture);
     let before = traces(&fixture.target());
-    wait_until_trusted(fixture);
     push_once(fixture);
     assert_untouched(fixture, &before);
 }
 
-/// Waits until the last change is older than those that a new process does not trust to be known.
+/// Waits until the last change lies so far back that whoever comes next relies on it.
 fn wait_until_trusted(fixture: &Fixture) {
     let last = traces(&fixture.source())
         .into_values()
