@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Stamp;
+use super::{Now, Stamp};
 use crate::tree::{Name, RelPath, Time};
 
 /// Names in one page.
@@ -34,6 +34,13 @@ impl Suspicion {
             since: since.minus_secs(MARGIN_SECS),
             until: until.minus_secs(-MARGIN_SECS),
         }
+    }
+
+    /// Suspicion of what changed after a moment of the engine's clock.
+    #[must_use]
+    pub fn since_ms(now: Now, since_ms: u64) -> Self {
+        let age_secs = (now.ms.saturating_sub(since_ms) / 1000) as i64 + 1;
+        Self::new(now.wall.minus_secs(age_secs), now.wall)
     }
 
     /// Suspicion of every file, however old.
@@ -86,6 +93,15 @@ impl Rescan {
             stamp,
             suspicion: None,
             fresh: false,
+        }
+    }
+
+    /// A comparison that stands for changes forgotten since a moment of the engine's clock.
+    #[must_use]
+    pub fn of_forgotten(stamp: Stamp, now: Now, since_ms: u64) -> Self {
+        Self {
+            suspicion: Some(Suspicion::since_ms(now, since_ms)),
+            ..Self::compare(stamp)
         }
     }
 

@@ -19,6 +19,7 @@ mod kill_and_restart;
 mod main_job;
 mod operations;
 mod peers;
+mod problems;
 mod push;
 mod python_peer;
 mod through_ssh;

@@ -24,6 +24,14 @@ fn equal(files: &[(&str, &str)]) -> World {
     world
 }
 
+/// Time passes in which nothing happens, until nothing that was is recent.
+fn long_after(world: &mut World) {
+    for _ in 0..10 {
+        world.wait(2_000);
+        world.must_settle();
+    }
+}
+
 fn make(world: &World, at: &str, content: &str) {
     for (end, _) in at.match_indices('/') {
         let dir = crate::world::steps::path(&at[..end]);

@@ -73,9 +73,10 @@ impl Replica {
             let stamp = self.fresh_stamp(now);
             self.backlog.put_now(now.ms, path, Waiting::appeared(stamp));
         }
-        if self.ledger.take_unlisted() {
+        if let Some(since_ms) = self.ledger.take_unlisted() {
             let stamp = self.fresh_stamp(now);
-            self.owe(RelPath::root(), Rescan::compare(stamp));
+            let rescan = Rescan::of_forgotten(stamp, now, since_ms);
+            self.owe(RelPath::root(), rescan);
         }
     }
 

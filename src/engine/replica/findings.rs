@@ -513,7 +513,7 @@ impl Replica {
         // Problems below a name that is no directory any more are over with it.
         self.ledger.clear_below(highest);
         self.queue(lane)
-            .put_now(now.ms, highest.clone(), Waiting::appeared(stamp));
+            .put_now(now.ms, highest.clone(), Waiting::replaced(stamp));
         match work {
             // What waits below an absent name has nothing to say of its own: if the name is there
             // again, it is new, and its subtree is compared.
@@ -549,8 +549,7 @@ impl Replica {
             Work::DirMeta { .. } => {}
             work => self.put_back(now, lane, work, out),
         }
-        self.ledger.clear_below(&path);
-        self.ledger.failed(now, path, failure);
+        self.ledger.failed_with_all_below(now, path, failure);
     }
 }
 

@@ -23,7 +23,7 @@ use super::ledger::Ledger;
 use super::meter::Meter;
 use super::queue::{HoldOff, META_DELAY_MS, Queue, Waiting, Want};
 use super::source::Action;
-use super::walk::{Rescan, Suspicion, Walker};
+use super::walk::{Rescan, Walker};
 use super::work::Finding;
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
@@ -615,12 +615,7 @@ impl Replica {
         for lane in [Lane::Live, Lane::Backlog] {
             for (dir, stamp) in self.queue(lane).collapse() {
                 // Looks send without comparing; what replaces them must not trust size and time.
-                let age_secs = (now.ms.saturating_sub(stamp.since_ms) / 1000) as i64 + 1;
-                let suspicion = Suspicion::new(now.wall.minus_secs(age_secs), now.wall);
-                let rescan = Rescan {
-                    suspicion: Some(suspicion),
-                    ..Rescan::compare(stamp)
-                };
+                let rescan = Rescan::of_forgotten(stamp, now, stamp.since_ms);
                 self.compare(Lane::Backlog, dir, rescan);
             }
         }

@@ -78,10 +78,11 @@ impl Replica {
             replaced.extend(message.replaced());
         }
         for (path, number) in done {
-            if self.ledger.clear(&path, number) {
-                // Nothing below a directory with a problem was sent.
+            if let Some(since_ms) = self.ledger.clear(&path, number) {
+                // Nothing below a directory with a problem was sent, nor were its events kept.
                 let stamp = self.fresh_stamp(now);
-                self.compare(Lane::Backlog, path, Rescan::compare(stamp));
+                let rescan = Rescan::of_forgotten(stamp, now, since_ms);
+                self.compare(Lane::Backlog, path, rescan);
             }
         }
         for (path, stamp) in not_new {
@@ -186,8 +187,7 @@ impl Replica {
             }
             Refusal::Problem { operation, errno } => {
                 let operation = operation.as_str();
-                self.ledger.clear_below(&path);
-                self.ledger.failed(
+                self.ledger.failed_with_all_below(
                     now,
                     path,
                     Failure {

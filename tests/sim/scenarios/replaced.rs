@@ -1,7 +1,7 @@
 //! Directories that take the name of another one. What the sink holds under that name is the other, and
 //! size and time of its files prove nothing, however old they are.
 
-use super::{at_every_moment, equal};
+use super::{at_every_moment, equal, long_after};
 use crate::world::World;
 
 /// Steps of a short history, and some more.
@@ -23,7 +23,7 @@ fn twins(dirs: &[&str]) -> World {
         w.set_common_time(at);
     }
     w.must_settle();
-    w.wait(60_000);
+    long_after(&mut w);
     w
 }
 
