@@ -513,7 +513,7 @@ impl Replica {
         // Problems below a name that is no directory any more are over with it.
         self.ledger.clear_below(highest);
         self.queue(lane)
-            .put_now(now.ms, highest.clone(), Waiting::replaced(stamp));
+            .put_now(now.ms, highest.clone(), Waiting::appeared(stamp));
         match work {
             // What waits below an absent name has nothing to say of its own: if the name is there
             // again, it is new, and its subtree is compared.
