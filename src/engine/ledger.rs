@@ -44,6 +44,8 @@ pub struct Problem {
     pub errno: i32,
     /// When it first failed.
     pub since_ms: u64,
+    /// Since when changes at or below the path may have been forgotten.
+    pub suspect_since_ms: u64,
     /// How often it was tried.
     pub tries: u32,
     /// When it is tried again.
@@ -77,6 +79,8 @@ pub struct Ledger {
     problems_max: usize,
     /// Problems that found no room: a rescan is owed for the root while there are any.
     unlisted: u64,
+    /// When the first of them was met.
+    unlisted_since_ms: u64,
 }
 
 impl Ledger {
@@ -87,6 +91,7 @@ impl Ledger {
             problems: BTreeMap::new(),
             problems_max,
             unlisted: 0,
+            unlisted_since_ms: 0,
         }
     }
 
@@ -121,13 +126,19 @@ impl Ledger {
             number,
         } = failure;
         let operation = operation.to_owned();
-        let (since_ms, tries) = match self.problems.get(&path) {
-            Some(known) => (known.since_ms, known.tries.saturating_add(1)),
+        let (since_ms, suspect_since_ms, tries) = match self.problems.get(&path) {
+            Some(known) => {
+                let tries = known.tries.saturating_add(1);
+                (known.since_ms, known.suspect_since_ms, tries)
+            }
             None if self.problems.len() >= self.problems_max => {
+                if self.unlisted == 0 {
+                    self.unlisted_since_ms = now.ms;
+                }
                 self.unlisted += 1;
                 return;
             }
-            None => (now.ms, 1),
+            None => (now.ms, now.ms, 1),
         };
         let retry_ms = now.ms + (RETRY_MIN_MS << (tries - 1).min(16)).min(RETRY_MAX_MS);
         let problem = Problem {
@@ -135,6 +146,7 @@ impl Ledger {
             operation,
             errno,
             since_ms,
+            suspect_since_ms,
             tries,
             retry_ms,
             halted,
@@ -143,16 +155,25 @@ impl Ledger {
         self.problems.insert(path, problem);
     }
 
-    /// A message with this number was done for the path. True if that ended a problem.
-    pub fn clear(&mut self, path: &RelPath, number: u64) -> bool {
-        let over = self
-            .problems
-            .get(path)
-            .is_some_and(|problem| problem.number < number);
-        if over {
-            self.problems.remove(path);
+    /// The same for a path whose problem stands for those below it from now on.
+    pub fn failed_with_all_below(&mut self, now: Now, path: RelPath, failure: Failure<'_>) {
+        let below = self.problems.extract_if(.., |at, _| path.is_above(at));
+        let suspect_since_ms = below.map(|(_, problem)| problem.suspect_since_ms).min();
+        self.failed(now, path.clone(), failure);
+        if let (Some(since_ms), Some(problem)) = (suspect_since_ms, self.problems.get_mut(&path)) {
+            problem.suspect_since_ms = problem.suspect_since_ms.min(since_ms);
         }
-        over
+    }
+
+    /// A message with this number was done for the path. If that ended a problem, it tells since when
+    /// changes at or below the path may have been forgotten.
+    pub fn clear(&mut self, path: &RelPath, number: u64) -> Option<u64> {
+        let problem = self.problems.get(path)?;
+        if problem.number >= number {
+            return None;
+        }
+        let problem = self.problems.remove(path)?;
+        Some(problem.suspect_since_ms)
     }
 
     /// Numbers begin anew with each session.
@@ -206,13 +227,14 @@ impl Ledger {
         }
     }
 
-    /// Takes the count of problems that found no room: whoever asks owes a rescan for them.
-    pub fn take_unlisted(&mut self) -> bool {
-        let any = self.unlisted > 0 && self.problems.len() < self.problems_max;
-        if any {
-            self.unlisted = 0;
+    /// Takes the count of problems that found no room: whoever asks owes a rescan for them. It tells
+    /// since when changes may have been forgotten.
+    pub fn take_unlisted(&mut self) -> Option<u64> {
+        if self.unlisted == 0 || self.problems.len() >= self.problems_max {
+            return None;
         }
-        any
+        self.unlisted = 0;
+        Some(self.unlisted_since_ms)
     }
 
     /// When the next problem must be tried again.
@@ -228,5 +250,74 @@ impl Ledger {
     /// The problems, by path.
     pub fn iter(&self) -> impl Iterator<Item = (&RelPath, &Problem)> {
         self.problems.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAILURE: Failure<'static> = Failure {
+        side: Side::Sink,
+        operation: "write",
+        errno: 5,
+        halted: false,
+        number: 1,
+    };
+
+    fn at(ms: u64) -> Now {
+        Now {
+            ms,
+            ..Now::default()
+        }
+    }
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).expect("a path")
+    }
+
+    #[test]
+    fn retries_come_with_growing_delay() {
+        let mut ledger = Ledger::new(10);
+        let mut now = 500;
+        let mut delays = Vec::new();
+        for _ in 0..8 {
+            ledger.failed(at(now), path("a"), FAILURE);
+            let due = ledger.deadline().expect("a problem is tried again");
+            assert!(ledger.due(at(due - 1)).is_empty());
+            assert_eq!(ledger.due(at(due)), [path("a")]);
+            delays.push(due - now);
+            now = due;
+        }
+        assert_eq!(
+            delays,
+            [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]
+        );
+        let (_, problem) = ledger.iter().next().expect("a problem");
+        assert_eq!((problem.since_ms, problem.tries), (500, 8));
+    }
+
+    #[test]
+    fn a_problem_above_remembers_since_when_those_below_are_open() {
+        let mut ledger = Ledger::new(10);
+        ledger.failed(at(1), path("d/f"), FAILURE);
+        ledger.failed(at(2), path("e"), FAILURE);
+        ledger.failed_with_all_below(at(3), path("d"), FAILURE);
+        assert_eq!(ledger.len(), 2);
+        assert_eq!(ledger.clear(&path("d"), 1), None);
+        assert_eq!(ledger.clear(&path("d"), 2), Some(1));
+        assert_eq!(ledger.clear(&path("e"), 2), Some(2));
+    }
+
+    #[test]
+    fn problems_without_room_are_told_when_there_is_room() {
+        let mut ledger = Ledger::new(1);
+        ledger.failed(at(1), path("a"), FAILURE);
+        ledger.failed(at(2), path("b"), FAILURE);
+        ledger.failed(at(3), path("c"), FAILURE);
+        assert_eq!((ledger.len(), ledger.take_unlisted()), (3, None));
+        ledger.clear(&path("a"), 2);
+        assert_eq!(ledger.take_unlisted(), Some(2));
+        assert_eq!(ledger.take_unlisted(), None);
     }
 }

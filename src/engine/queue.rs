@@ -41,6 +41,9 @@ pub struct Waiting {
     pub want: Want,
     /// A directory that is new here: its subtree is compared once it was sent.
     pub appeared: bool,
+    /// A directory that took this name: what the sink has under it may be another one, whose files
+    /// prove nothing by size and time.
+    pub replaced: bool,
     /// Looks in a row that found it changing or open for writing.
     pub unsettled: u32,
     /// Position of the last cause that may have changed the content; 0 if only the name or metadata
@@ -60,6 +63,7 @@ impl Waiting {
             not_before_ms: 0,
             want,
             appeared: false,
+            replaced: false,
             unsettled: 0,
             content_pos: 0,
             rechecks: false,
@@ -75,11 +79,21 @@ impl Waiting {
         }
     }
 
+    /// The same for a directory that took this name, by mkdir or by a move.
+    #[must_use]
+    pub fn replaced(stamp: Stamp) -> Self {
+        Self {
+            replaced: true,
+            ..Self::appeared(stamp)
+        }
+    }
+
     fn merge(&mut self, other: Self) {
         self.stamp = self.stamp.earliest(other.stamp);
         self.not_before_ms = self.not_before_ms.min(other.not_before_ms);
         self.want = self.want.max(other.want);
         self.appeared |= other.appeared;
+        self.replaced |= other.replaced;
         self.unsettled = self.unsettled.max(other.unsettled);
         self.content_pos = self.content_pos.max(other.content_pos);
         self.rechecks |= other.rechecks;

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Stamp;
 use super::work::Links;
+use super::{Now, Stamp};
 use crate::tree::{Name, RelPath, Time};
 
 /// Names in one page.
@@ -35,6 +35,27 @@ impl Suspicion {
             since: since.minus_secs(MARGIN_SECS),
             until: until.minus_secs(-MARGIN_SECS),
         }
+    }
+
+    /// Suspicion of what changed after a moment of the engine's clock.
+    #[must_use]
+    pub fn since_ms(now: Now, since_ms: u64) -> Self {
+        let age_secs = (now.ms.saturating_sub(since_ms) / 1000) as i64 + 1;
+        Self::new(now.wall.minus_secs(age_secs), now.wall)
+    }
+
+    /// Suspicion of every file, however old.
+    #[must_use]
+    pub fn of_everything() -> Self {
+        let at = |secs| Time { secs, nanos: 0 };
+        Self {
+            since: at(i64::MIN),
+            until: at(i64::MAX),
+        }
+    }
+
+    fn includes(&self, other: &Self) -> bool {
+        self.since <= other.since && other.until <= self.until
     }
 
     /// True if a change time falls into it.
@@ -87,6 +108,25 @@ impl Rescan {
             suspected_pos: pos,
             ..Self::compare(stamp)
         }
+    }
+
+    /// A comparison that stands for changes forgotten since a moment of the engine's clock, up to `pos`.
+    #[must_use]
+    pub fn of_forgotten(stamp: Stamp, now: Now, since_ms: u64, pos: u64) -> Self {
+        Self::suspect(stamp, Suspicion::since_ms(now, since_ms), pos)
+    }
+
+    /// The comparison of a directory that took the place of another, as it was known at `pos`.
+    #[must_use]
+    pub fn of_replaced(stamp: Stamp, pos: u64) -> Self {
+        Self::suspect(stamp, Suspicion::of_everything(), pos)
+    }
+
+    /// True if whoever walks like this distrusts all that `other` does.
+    fn distrusts_like(&self, other: &Self) -> bool {
+        other
+            .suspicion
+            .is_none_or(|theirs| self.suspicion.is_some_and(|mine| mine.includes(&theirs)))
     }
 
     fn merge(self, other: Self) -> Self {
@@ -193,11 +233,14 @@ impl Walker {
         self.owed.is_empty() && self.found.is_empty() && self.visits.is_empty()
     }
 
-    /// Owes a rescan. One that waits above it already covers it.
+    /// Owes a rescan. One that waits above it already covers it, unless it would have to distrust files
+    /// that nobody suspects.
     pub fn owe(&mut self, path: RelPath, rescan: Rescan) {
         let mut above = Some(path.clone());
         while let Some(dir) = above {
-            if let Some(owed) = self.owed.get_mut(&dir) {
+            if let Some(owed) = self.owed.get_mut(&dir)
+                && (dir == path || owed.distrusts_like(&rescan))
+            {
                 *owed = owed.merge(rescan);
                 return;
             }

@@ -8,6 +8,7 @@
 pub(crate) mod conformance;
 pub mod memory;
 pub mod real;
+pub mod windows;
 
 use std::io;
 use std::ops::Range;

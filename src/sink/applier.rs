@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Mutex;
 
+use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat, Way, open_way};
 use crate::sink::brake::Brake;
 use crate::sink::reconciler::{self, Distrust};
@@ -26,6 +27,8 @@ pub struct Applier<F: Fs> {
     /// The brake on removals.
     pub brake: Brake,
     distrust: Option<Distrust>,
+    /// What comparisons have read ahead. Whoever puts a name into a directory tells them behind it.
+    windows: Windows,
 }
 
 #[derive(Debug)]
@@ -67,6 +70,7 @@ impl<F: Fs> Applier<F> {
             streams: Mutex::new(HashMap::new()),
             brake,
             distrust,
+            windows: Windows::default(),
         }
     }
 
@@ -112,6 +116,7 @@ impl<F: Fs> Applier<F> {
             Change::Listing { dir, range, page } => Outcome {
                 answer: Some(reconciler::compare(
                     &self.fs,
+                    &self.windows,
                     &dir,
                     &range,
                     &page,
@@ -157,13 +162,18 @@ impl<F: Fs> Applier<F> {
                 return outcome;
             }
         };
+        let mut created = Vec::new();
         for (at, entry) in entries.into_iter().enumerate() {
+            if entry.state != State::Absent {
+                created.push(entry.name.clone());
+            }
             match self.entry(&dir, &entry.name, entry.state) {
                 Ok(true) => outcome.made.push(at as u32),
                 Ok(false) => {}
                 Err(why) => outcome.refused.push((at as u32, *why)),
             }
         }
+        self.windows.created(dir_path, &created);
         outcome
     }
 
@@ -360,7 +370,11 @@ impl<F: Fs> Applier<F> {
                 self.remove(&new, &to_name)?;
             }
         }
-        step("rename", self.fs.rename(&old, &from_name, &new, &to_name))
+        let renamed = self.fs.rename(&old, &from_name, &new, &to_name);
+        self.windows.forget_below(from);
+        self.windows.forget_below(to);
+        self.windows.created(&to_dir, [&to_name]);
+        step("rename", renamed)
     }
 
     // ---- streams -----------------------------------------------------------------------------------
@@ -410,12 +424,14 @@ impl<F: Fs> Applier<F> {
             .lock()
             .remove(&stream)
             .ok_or_else(|| Box::new(Refusal::Full))?;
-        let (dir, name) = path.split().ok_or_else(|| Box::new(Refusal::Mismatch))?;
+        let (dir_path, name) = path.split().ok_or_else(|| Box::new(Refusal::Mismatch))?;
         if stage.end != stage.size || stage.size != meta.size {
             return Err(Box::new(Refusal::Mismatch));
         }
-        let dir = self.open(&dir)?;
-        self.place(&dir, &name, stage.file, meta)
+        let dir = self.open(&dir_path)?;
+        let placed = self.place(&dir, &name, stage.file, meta);
+        self.windows.created(&dir_path, [&name]);
+        placed
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::engine::walk::Suspicion;
 use crate::engine::work::{Detail, Finding};
+use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat};
 use crate::source::reader::list;
 use crate::tree::{Digest, Kind, ListEntry, Name, NameRange, RelPath};
@@ -16,6 +17,7 @@ pub type Distrust = Suspicion;
 /// Compares a page with what is here.
 pub fn compare<F: Fs>(
     fs: &F,
+    windows: &Windows,
     dir: &RelPath,
     range: &NameRange,
     page: &Page,
@@ -27,14 +29,9 @@ pub fn compare<F: Fs>(
         Page::Entries(entries) => entries.len(),
     };
     let most = theirs + ENTRIES_MAX;
-    let (mine, more, suspects) = match list(
-        fs,
-        dir,
-        range.after.as_ref(),
-        most,
-        Detail::Everything,
-        distrust,
-    ) {
+    let after = range.after.as_ref();
+    let listed = list(fs, windows, dir, after, most, Detail::Everything, distrust);
+    let (mine, more, suspects) = match listed {
         Ok(Finding::Listed(listed)) => (listed.entries, listed.upto.is_some(), listed.suspects),
         Ok(_) => return Answer::Failed(0),
         Err(Finding::Broken(_)) => return Answer::Missing,

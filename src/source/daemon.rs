@@ -400,6 +400,8 @@ impl Daemon {
             Incoming::Closed => return Err(lost("command")),
         };
         self.tell(now, event);
+        // A sink whose session has just begun may be gone before the next housekeeping.
+        self.memory.note(now, &self.engine.status(now));
         Ok(())
     }
 

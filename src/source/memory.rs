@@ -47,10 +47,12 @@ impl Memory {
     }
 
     /// Takes in where the sinks stand, and has it written if that is news. To be called about once a
-    /// second.
+    /// second, whenever a sink may have come, and at the end.
     pub(super) fn note(&mut self, now: Now, status: &Status) {
         for sink in &status.sinks {
-            if sink.phase != Phase::Transfer {
+            // One that has left with everything has it for as long as nothing changes.
+            let has_all = sink.lag_ms.is_none() && self.transfer_since.contains_key(&sink.sink);
+            if sink.phase != Phase::Transfer && !has_all {
                 continue;
             }
             let first = *self

@@ -5,6 +5,7 @@
 //! while its last change is young, nobody had it open for writing.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,6 +14,7 @@ use crate::engine::work::{
     Detail, Finding, Further, INLINE_BYTES_MAX, Inode, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX,
     Links, Listed, LookName, Order, Seen,
 };
+use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat, Way, open_way};
 use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time, Xattrs};
 use crate::wire::message::{ENTRY_COST, xattrs_cost};
@@ -58,6 +60,7 @@ pub struct OpenFile<H> {
 pub struct Reader<F: Fs> {
     settings: ReaderSettings,
     buffer: Vec<u8>,
+    windows: Arc<Windows>,
     /// Files opened by the last look.
     opened: Vec<OpenFile<F::File>>,
 }
@@ -69,8 +72,15 @@ impl<F: Fs> Reader<F> {
         Self {
             settings,
             buffer: Vec::new(),
+            windows: Arc::default(),
             opened: Vec::new(),
         }
+    }
+
+    /// The same reader looking through windows that it shares with others.
+    #[must_use]
+    pub fn sharing(self, windows: Arc<Windows>) -> Self {
+        Self { windows, ..self }
     }
 
     /// The files that the last order opened for streaming.
@@ -105,7 +115,18 @@ impl<F: Fs> Reader<F> {
                 names_max,
                 detail,
                 suspicion,
-            } => list(fs, dir, after.as_ref(), *names_max, *detail, *suspicion),
+            } => {
+                let after = after.as_ref();
+                list(
+                    fs,
+                    &self.windows,
+                    dir,
+                    after,
+                    *names_max,
+                    *detail,
+                    *suspicion,
+                )
+            }
             Order::ReadChunk { .. } | Order::EndStream { .. } => {
                 Ok(Finding::StreamEnded { whole: false })
             }
@@ -482,47 +503,10 @@ fn check_rename<F: Fs>(fs: &F, from: &RelPath, to: &RelPath) -> Result<Finding, 
     })
 }
 
-/// A name and, where the file system tells it, its kind.
-type Listing = (Name, Option<Kind>);
-
-/// Keeps the smallest names after `after`, at most one more than `max`.
-fn smallest_names<F: Fs>(
-    fs: &F,
-    dir: &F::Dir,
-    after: Option<&Name>,
-    max: usize,
-) -> io::Result<(Vec<Listing>, bool)> {
-    let mut heap: std::collections::BinaryHeap<(Vec<u8>, Option<u8>)> =
-        std::collections::BinaryHeap::new();
-    fs.list(dir, &mut |name, kind| {
-        if after.is_some_and(|after| name <= after.as_bytes()) {
-            return;
-        }
-        if heap.len() > max
-            && heap
-                .peek()
-                .is_some_and(|(largest, _)| name >= largest.as_slice())
-        {
-            return;
-        }
-        heap.push((name.to_vec(), kind.map(u8::from)));
-        if heap.len() > max + 1 {
-            heap.pop();
-        }
-    })?;
-    let mut names = heap.into_sorted_vec();
-    let more = names.len() > max;
-    names.truncate(max);
-    let named = names.into_iter().filter_map(|(name, kind)| {
-        let kind = kind.and_then(|kind| Kind::try_from(kind).ok());
-        Some((Name::new(&name).ok()?, kind))
-    });
-    Ok((named.collect(), more))
-}
-
 /// One page of a directory; shared with the sink, which compares it with its own.
 pub fn list<F: Fs>(
     fs: &F,
+    windows: &Windows,
     path: &RelPath,
     after: Option<&Name>,
     names_max: usize,
@@ -530,8 +514,9 @@ pub fn list<F: Fs>(
     suspicion: Option<Suspicion>,
 ) -> Result<Finding, Finding> {
     let dir = way(fs, path)?;
-    let (names, more) =
-        smallest_names(fs, &dir, after, names_max).map_err(problem(path, "list"))?;
+    let (names, more) = windows
+        .page(fs, &dir, path, after, names_max)
+        .map_err(problem(path, "list"))?;
     let last = names.last().map(|(name, _)| name.clone());
     let mut listed = Listed {
         upto: last.filter(|_| more),

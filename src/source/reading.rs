@@ -12,6 +12,7 @@ use crate::engine::Ticket;
 use crate::engine::work::{Finding, Order};
 use crate::error::Error;
 use crate::fs::real::{RealFile, RealFs};
+use crate::fs::windows::Windows;
 
 /// Findings that wait for the loop; readers wait when there are more.
 const FINDINGS_MAX: usize = 256;
@@ -22,6 +23,7 @@ type Stream = Arc<OpenFile<RealFile>>;
 struct Shared {
     fs: RealFs,
     settings: ReaderSettings,
+    windows: Arc<Windows>,
     streams: Mutex<HashMap<u64, Stream>>,
     next_stream: AtomicU64,
 }
@@ -44,6 +46,7 @@ impl Readers {
         let shared = Arc::new(Shared {
             fs,
             settings,
+            windows: Arc::default(),
             streams: Mutex::new(HashMap::new()),
             next_stream: AtomicU64::new(1),
         });
@@ -97,7 +100,7 @@ impl Shared {
         to_do: &crossbeam_channel::Receiver<(Ticket, Order)>,
         results: &mpsc::Sender<(Ticket, Finding)>,
     ) {
-        let mut reader = Reader::new(self.settings);
+        let mut reader = Reader::new(self.settings).sharing(Arc::clone(&self.windows));
         for (ticket, order) in to_do {
             let finding = self.carry_out(&mut reader, &order);
             if results.blocking_send((ticket, finding)).is_err() {

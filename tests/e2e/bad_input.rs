@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::endpoint::{Addresses, PROMPT, Source, free_port};
-use crate::fixture::{Fixture, OSYNC};
+use crate::fixture::Fixture;
 use crate::process::Finished;
 use crate::wait::wait_until;
 
@@ -85,40 +85,16 @@ fn unusable_roots_are_refused() {
 
 #[test]
 fn an_unreadable_root_is_refused() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::of_nobody();
     let locked = fixture.path().join("locked");
     fs::create_dir(&locked).unwrap();
     fs::set_permissions(&locked, Permissions::from_mode(0o000)).unwrap();
     refused(
         &fixture,
-        &mut unprivileged(&fixture, &locked),
+        &mut source_of(&fixture, &locked),
         &[CONFIGURATION],
         "locked",
     );
-}
-
-/// A source started by somebody whom permissions bind: root reads everything.
-fn unprivileged(fixture: &Fixture, root: &Path) -> Command {
-    let plain = source_of(fixture, root);
-    if !rustix::process::geteuid().is_root() {
-        return plain;
-    }
-    // Nobody may not enter the place of the build: the program comes along.
-    fs::set_permissions(fixture.path(), Permissions::from_mode(0o755)).unwrap();
-    let program = fixture.path().join("osync");
-    fs::copy(OSYNC, &program).unwrap();
-    let state = fixture.path().join("state-nobody");
-    fs::create_dir(&state).unwrap();
-    fs::set_permissions(&state, Permissions::from_mode(0o777)).unwrap();
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(program);
-    command
-        .args(plain.get_args())
-        .env("OSYNC_STATE_DIR", state)
-        .current_dir(fixture.path());
-    command
 }
 
 #[test]

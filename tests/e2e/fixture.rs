@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,6 +15,9 @@ use crate::wait::wait_until;
 /// The program under test.
 pub const OSYNC: &str = env!("CARGO_BIN_EXE_osync");
 
+/// Whom permissions bind.
+const NOBODY: u32 = 65534;
+
 /// Seconds of churn that end when the test says so, not by themselves.
 pub const LONG_SECONDS: u32 = 600;
 /// Longest time from the start of a script to its first action.
@@ -24,19 +28,47 @@ const POPULATE_LIMIT: Duration = Duration::from_secs(120);
 /// A temporary directory with a source, a target, and one state directory for each endpoint.
 pub struct Fixture {
     dir: TempDir,
+    /// The program runs as somebody whom permissions bind: root reads everything.
+    is_of_nobody: bool,
     /// How many processes were started: makes the names of their logs unique.
     started: Cell<u32>,
 }
 
 impl Fixture {
-    /// An empty source and an empty target.
+    /// The same for a user without root's rights, whose own everything is.
+    pub fn of_nobody() -> Self {
+        let mut fixture = Self::new();
+        if !rustix::process::geteuid().is_root() {
+            return fixture;
+        }
+        fixture.is_of_nobody = true;
+        // Nobody may not enter the place of the build: the program comes along.
+        fs::copy(OSYNC, fixture.path().join("osync")).unwrap();
+        let nobody = Some(NOBODY);
+        for path in [fixture.source(), fixture.target(), fixture.path().into()] {
+            chown(path, nobody, nobody).unwrap();
+        }
+        fixture
+    }
+
+    /// An empty source and an empty target, where temporary directories are.
     pub fn new() -> Self {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// The same on a file system in memory.
+    pub fn in_memory() -> Self {
+        Self::within(Path::new("/dev/shm"))
+    }
+
+    fn within(place: &Path) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("osync-e2e-")
-            .tempdir()
+            .tempdir_in(place)
             .unwrap();
         let fixture = Self {
             dir,
+            is_of_nobody: false,
             started: Cell::new(0),
         };
         for path in [fixture.source(), fixture.target(), fixture.logs()] {
@@ -85,7 +117,15 @@ impl Fixture {
 
     /// osync with a state directory of its own for each `role`, and nothing inherited that configures it.
     pub fn osync(&self, role: &str) -> Command {
-        let mut command = Command::new(OSYNC);
+        let mut command = if self.is_of_nobody {
+            let id = NOBODY.to_string();
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
+            command.arg(self.path().join("osync"));
+            command
+        } else {
+            Command::new(OSYNC)
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("OSYNC_") {
                 command.env_remove(name);

@@ -11,6 +11,11 @@ const SHOWN_MAX: usize = 40;
 ///
 /// Content is compared by checksum and times in nanoseconds (rsync alone compares whole seconds).
 pub fn rsync_difference(source: &Path, target: &Path) -> String {
+    rsync_difference_except(source, target, &[])
+}
+
+/// The same, leaving out what these patterns of rsync match.
+pub fn rsync_difference_except(source: &Path, target: &Path, excluded: &[&str]) -> String {
     let output = Command::new("rsync")
         .args([
             "-aHAXSn",
@@ -19,6 +24,11 @@ pub fn rsync_difference(source: &Path, target: &Path) -> String {
             "-i",
             "--modify-window=-1",
         ])
+        .args(
+            excluded
+                .iter()
+                .map(|pattern| format!("--exclude={pattern}")),
+        )
         .args([contents_of(source), contents_of(target)])
         .output()
         .expect("rsync is installed; scripts/test installs it");
@@ -33,12 +43,17 @@ pub fn rsync_difference(source: &Path, target: &Path) -> String {
 /// Asserts that the trees are equal.
 #[track_caller]
 pub fn assert_equal(source: &Path, target: &Path) {
-    let difference = rsync_difference(source, target);
+    assert_no_difference("rsync", &rsync_difference(source, target));
+}
+
+/// Asserts that a judge said nothing.
+#[track_caller]
+pub fn assert_no_difference(judge: &str, difference: &str) {
     let count = difference.lines().count();
     let shown: Vec<&str> = difference.lines().take(SHOWN_MAX).collect();
     assert!(
         count == 0,
-        "{count} differences between source and target:\n{}",
+        "{judge} sees {count} differences between source and target:\n{}",
         shown.join("\n")
     );
 }

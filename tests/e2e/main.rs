@@ -10,13 +10,16 @@ mod fixture;
 mod judge;
 mod process;
 mod sshd;
+mod tree;
 mod wait;
 
 mod bad_input;
+mod fidelity;
 mod kill_and_restart;
 mod main_job;
 mod operations;
 mod peers;
+mod problems;
 mod push;
 mod python_peer;
 mod sparse;

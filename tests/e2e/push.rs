@@ -1,6 +1,6 @@
 //! Both endpoints in one command.
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Command;
 
 use crate::endpoint::{CONVERGENCE, PROMPT};
@@ -71,4 +71,22 @@ fn push(fixture: &Fixture) -> Command {
         .arg(fixture.source())
         .arg(fixture.target());
     command
+}
+
+#[test]
+fn a_change_after_a_short_push_is_seen_though_size_and_time_stay() {
+    let fixture = Fixture::new();
+    let file = fixture.source().join("file");
+    fs::write(&file, "before").unwrap();
+    let time = fs::metadata(&file).unwrap().modified().unwrap();
+    let mut once = push(&fixture);
+    once.arg("--once");
+    fixture.start("push", &mut once).expect_success(CONVERGENCE);
+
+    fs::write(&file, "behind").unwrap();
+    File::open(&file).unwrap().set_modified(time).unwrap();
+    fixture
+        .start("push-again", &mut once)
+        .expect_success(CONVERGENCE);
+    assert_equal(&fixture.source(), &fixture.target());
 }

@@ -6,6 +6,7 @@ mod flush;
 mod links;
 mod order;
 mod outcomes;
+mod replaced;
 mod sessions;
 mod walks;
 mod watches;
@@ -22,6 +23,14 @@ fn equal(files: &[(&str, &str)]) -> World {
     world.wait(2_000);
     world.must_settle();
     world
+}
+
+/// Time passes in which nothing happens, until nothing that was is recent.
+fn long_after(world: &mut World) {
+    for _ in 0..10 {
+        world.wait(2_000);
+        world.must_settle();
+    }
 }
 
 fn make(world: &World, at: &str, content: &str) {

@@ -83,9 +83,10 @@ impl Replica {
             let wish = Waiting::appeared(self.fresh_stamp(now)).with_content(self.last_pos);
             self.backlog.put_now(now.ms, path, wish);
         }
-        if self.ledger.take_unlisted() {
+        if let Some(since_ms) = self.ledger.take_unlisted() {
             let stamp = self.fresh_stamp(now);
-            self.owe(RelPath::root(), Rescan::compare(stamp));
+            let rescan = Rescan::of_forgotten(stamp, now, since_ms, self.last_pos);
+            self.owe(RelPath::root(), rescan);
         }
     }
 

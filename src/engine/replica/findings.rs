@@ -364,6 +364,7 @@ impl Replica {
         }
         Sent {
             is_dir,
+            replaced: is_dir && wish.replaced,
             appeared: wish.appeared || (visit.is_some() && walked.is_none()),
             walked,
             made: false,
@@ -654,8 +655,7 @@ impl Replica {
             Work::DirMeta { .. } => {}
             work => self.put_back(now, lane, work, out),
         }
-        self.ledger.clear_below(&path);
-        self.ledger.failed(now, path, failure);
+        self.ledger.failed_with_all_below(now, path, failure);
     }
 }
 

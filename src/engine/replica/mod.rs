@@ -256,6 +256,8 @@ struct Sent {
     is_dir: bool,
     /// Its subtree is compared once it is there.
     appeared: bool,
+    /// What the sink has there may be another directory.
+    replaced: bool,
     /// A walk visits it anyway, taking it for new (`Some(true)`) or not.
     walked: Option<bool>,
     /// The sink had to make it.
@@ -384,7 +386,7 @@ impl Replica {
                 self.touched(now, path, wish, *touch == Touch::Closed, out);
             }
             PathEvent::DirAppeared(path) => {
-                self.touched(now, path, Waiting::appeared(stamp), false, out);
+                self.touched(now, path, Waiting::replaced(stamp), false, out);
             }
             PathEvent::DirVanished(path) => {
                 self.touched(now, path, Waiting::new(stamp, Want::State), false, out);
@@ -496,11 +498,27 @@ impl Replica {
                 self.backlog_walk.owe(from.clone(), owed);
                 self.backlog_walk.owe(to.clone(), owed);
             }
+            // Whether the sink had another directory under such a name will be told under that name.
+            for (path, stamp) in self.replaced_on_the_way(&from, &to) {
+                self.backlog_walk
+                    .owe(path, Rescan::of_replaced(stamp, self.last_pos));
+            }
         }
         if self.link.is_none() || self.renames.len() >= RENAMES_MAX {
             return self.rename_as_looks(now, &renaming);
         }
         self.renames.push_back(renaming);
+    }
+
+    /// Directories at or below `from` that were sent, but whose outcome is still to come, that may have
+    /// met another one at the sink, with their paths after the rename.
+    fn replaced_on_the_way(&self, from: &RelPath, to: &RelPath) -> Vec<(RelPath, Stamp)> {
+        let applied = self.link.as_ref().map_or(0, |link| link.applied);
+        let on_the_way = self.in_flight.range(applied + 1..);
+        on_the_way
+            .flat_map(|(_, message)| message.replaced())
+            .filter_map(|(path, stamp)| Some((path.moved(from, to)?, stamp)))
+            .collect()
     }
 
     /// Looks at both names; of directories both subtrees are compared (rules 4, 5).
@@ -514,7 +532,7 @@ impl Replica {
         self.live
             .put_now(now.ms, from.clone(), Waiting::new(*stamp, Want::State));
         let arrival = if *is_dir {
-            Waiting::appeared(*stamp)
+            Waiting::replaced(*stamp)
         } else {
             Waiting::new(*stamp, Want::State)
         };
@@ -634,9 +652,7 @@ impl Replica {
         for lane in [Lane::Live, Lane::Backlog] {
             for (dir, stamp) in self.queue(lane).collapse() {
                 // Looks send without comparing; what replaces them must not trust size and time.
-                let age_secs = (now.ms.saturating_sub(stamp.since_ms) / 1000) as i64 + 1;
-                let suspicion = Suspicion::new(now.wall.minus_secs(age_secs), now.wall);
-                let rescan = Rescan::suspect(stamp, suspicion, self.last_pos);
+                let rescan = Rescan::of_forgotten(stamp, now, stamp.since_ms, self.last_pos);
                 self.compare(Lane::Backlog, dir, rescan);
             }
         }

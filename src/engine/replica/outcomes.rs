@@ -68,6 +68,7 @@ impl Replica {
         }
         let mut done = Vec::new();
         let mut not_new = Vec::new();
+        let mut replaced = Vec::new();
         for (&number, message) in self.in_flight.range(before + 1..=applied) {
             self.applied_meter
                 .add(now.ms, message.subject.entries() as u64, message.bytes);
@@ -80,16 +81,22 @@ impl Replica {
                     .taken_for_new()
                     .map(|path| (path, message.stamp)),
             );
+            replaced.extend(message.replaced());
         }
         for (path, number) in done {
-            if self.ledger.clear(&path, number) {
-                // Nothing below a directory with a problem was sent.
+            if let Some(since_ms) = self.ledger.clear(&path, number) {
+                // Nothing below a directory with a problem was sent, nor were its events kept.
                 let stamp = self.fresh_stamp(now);
-                self.compare(Lane::Backlog, path, Rescan::compare(stamp));
+                let rescan = Rescan::of_forgotten(stamp, now, since_ms, self.last_pos);
+                self.compare(Lane::Backlog, path, rescan);
             }
         }
         for (path, stamp) in not_new {
             self.backlog_walk.owe(path, Rescan::compare(stamp));
+        }
+        for (path, stamp) in replaced {
+            self.backlog_walk
+                .owe(path, Rescan::of_replaced(stamp, self.last_pos));
         }
     }
 
@@ -128,15 +135,11 @@ impl Replica {
                 Subject::Rename { to, is_dir, .. } => Some((to.clone(), *is_dir)),
                 _ => None,
             };
-            let wish = if sent.is_dir || sent.appeared {
-                Waiting::appeared(stamp)
-            } else {
-                Waiting::new(stamp, Want::State)
-            };
+            let wish = sent.wish_again(stamp);
             self.refused(now, number, lane, path, wish, refusal);
             if let Some((to, is_dir)) = whole {
                 let wish = if is_dir {
-                    Waiting::appeared(stamp)
+                    Waiting::replaced(stamp)
                 } else {
                     Waiting::new(stamp, Want::State)
                 };
@@ -197,8 +200,7 @@ impl Replica {
             }
             Refusal::Problem { operation, errno } => {
                 let operation = operation.as_str();
-                self.ledger.clear_below(&path);
-                self.ledger.failed(
+                self.ledger.failed_with_all_below(
                     now,
                     path,
                     Failure {
@@ -408,11 +410,7 @@ impl Replica {
                 Subject::Entries { dir, names } => {
                     for (name, sent) in names {
                         self.links.unlinked(&dir.join(&name));
-                        let wish = if sent.is_dir {
-                            Waiting::appeared(stamp)
-                        } else {
-                            Waiting::new(stamp, Want::State)
-                        };
+                        let wish = sent.wish_again(stamp);
                         self.queue(lane).put_now(now.ms, dir.join(&name), wish);
                     }
                 }
@@ -486,7 +484,36 @@ impl Subject {
     }
 }
 
+impl Sent {
+    /// What is wanted of the entry after it was refused or lost on the way.
+    fn wish_again(&self, stamp: Stamp) -> Waiting {
+        match self {
+            Self {
+                replaced: true,
+                made: false,
+                ..
+            } => Waiting::replaced(stamp),
+            Self { is_dir: true, .. } | Self { appeared: true, .. } => Waiting::appeared(stamp),
+            _ => Waiting::new(stamp, Want::State),
+        }
+    }
+}
+
 impl InFlight {
+    /// Directories that took a name under which the sink, as far as it is known, has another one.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = (RelPath, Stamp)> {
+        let (dir, names) = match &self.subject {
+            Subject::Entries { dir, names } => (Some(dir), names.as_slice()),
+            _ => (None, &[][..]),
+        };
+        let stamp = self.stamp;
+        names
+            .iter()
+            .zip(0..)
+            .filter(|((_, sent), at)| sent.replaced && !sent.made && !self.refused.contains(at))
+            .filter_map(move |((name, _), _)| Some((dir?.join(name), stamp)))
+    }
+
     /// The paths that the sink has done, now that the message has its outcome.
     fn done_paths(&self) -> Vec<RelPath> {
         match &self.subject {

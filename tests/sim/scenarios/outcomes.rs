@@ -2,7 +2,7 @@
 
 use osync::wire::message::Refusal;
 
-use super::{equal, make};
+use super::{equal, long_after, make};
 use crate::world::World;
 
 fn no_access() -> Refusal {
@@ -152,6 +152,18 @@ fn problem_directory_clears() {
     }
     assert_eq!(w.problems(), 1, "the directory stands for all below");
     assert!(!w.says_converged());
+    w.must_settle();
+}
+
+#[test]
+fn problem_directory_hides_a_change() {
+    let mut w = equal(&[("d/f", "1")]);
+    long_after(&mut w);
+    w.enqueue(&["d"]);
+    w.flow_refusing("d", &no_access());
+    assert_eq!(w.problems(), 1);
+    w.write_unseen("d/f", "2");
+    w.hear();
     w.must_settle();
 }
 

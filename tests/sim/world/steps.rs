@@ -10,7 +10,7 @@ use osync::fs::memory::{Disk, Ino};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::watch::Watch;
-use osync::tree::{Kind, Name, RelPath};
+use osync::tree::{Kind, Name, RelPath, Time};
 use osync::wire::message::{Change, Command, Outcome, Refusal, Request};
 
 use super::{OPERATOR, State, World};
@@ -160,6 +160,17 @@ impl World {
             assert_eq!(stat.size, content.len() as u64, "the size must stay");
             let meta = stat.metadata(disk.xattrs(ino).expect("it is there"));
             disk.write_at(ino, 0, content.as_bytes()).expect("room");
+            disk.set_meta(ino, &meta).expect("it is there");
+        });
+    }
+
+    /// Sets the time of the last change of content to what every other file so treated has.
+    pub fn set_common_time(&self, at: &str) {
+        self.user_does(at, |disk| {
+            let ino = disk.find(&path(at)).expect("it is there");
+            let stat = disk.stat(ino).expect("it is there");
+            let mut meta = stat.metadata(disk.xattrs(ino).expect("it is there"));
+            meta.mtime = Time { secs: 1, nanos: 0 };
             disk.set_meta(ino, &meta).expect("it is there");
         });
     }

@@ -1,0 +1,158 @@
+//! What cannot be read or created is a problem: named, retried, in the way of every success, and gone
+//! with its cause.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::endpoint::{CONVERGENCE, PROMPT, Sink, Source};
+use crate::fixture::Fixture;
+use crate::judge::assert_equal;
+use crate::tree::is_root;
+use crate::wait::wait_for;
+
+/// Exit code of what ended with problems left.
+const PROBLEMS: i32 = 2;
+/// A name that must be escaped, and how.
+const ODD: &str = "odd\n\u{1b}name";
+const ESCAPED: &str = "odd\\n\\u{1b}name";
+
+/// Makes a file as the owner of its directory would.
+fn write(path: &Path) {
+    fs::write(path, "content").unwrap();
+    give_to_owner(path);
+}
+
+/// Gives an entry to the owner of the tree.
+fn give_to_owner(path: &Path) {
+    let top = path
+        .ancestors()
+        .find(|dir| dir.ends_with("source") || dir.ends_with("target"));
+    let owner = fs::metadata(top.unwrap().parent().unwrap()).unwrap();
+    chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Waits for the only problem to fulfil a condition.
+fn wait_for_problem(source: &Source<'_>, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    wait_for(what, PROMPT, || {
+        let report = source.report(&["report", "problems"]);
+        match report["problems"].as_array().map(Vec::as_slice) {
+            Some([problem]) if holds(problem) => Ok(problem.clone()),
+            _ => Err(report.to_string()),
+        }
+    })
+}
+
+fn assert_blocks_success(source: &Source<'_>) {
+    let flush = source.run(&["flush", "--timeout", "60s"], CONVERGENCE);
+    assert_eq!(flush.code, Some(PROBLEMS), "{flush:?}");
+    let status = source.report(&["status"]);
+    assert_eq!(status["sinks"][0]["problems"], 1, "{status}");
+    assert_eq!(status["sinks"][0]["converged"], false, "{status}");
+}
+
+fn wait_until_cleared(source: &Source<'_>) {
+    wait_for("the problem to clear itself", CONVERGENCE, || {
+        let report = source.report(&["report", "problems"]);
+        if report["total"] == 0 {
+            Ok(())
+        } else {
+            Err(report.to_string())
+        }
+    });
+}
+
+/// Nothing but time tells osync: the file becomes readable without any event.
+#[test]
+fn a_file_that_cannot_be_read() {
+    let fixture = Fixture::of_nobody();
+    let locked = fixture.source().join(ODD);
+    write(&locked);
+    write(&fixture.source().join("readable"));
+    set_mode(&locked, 0o000);
+    let source = Source::start(&fixture);
+    let sink = Sink::start(&fixture, &source.addresses);
+    source.wait_for_phase("transfer");
+
+    let first = wait_for_problem(&source, "the problem", |_| true);
+    assert_eq!(first["path"], ESCAPED, "{first}");
+    assert_eq!(first["side"], "source", "{first}");
+    assert_eq!(first["operation"], "open", "{first}");
+    assert_eq!(first["errno"], libc::EACCES, "{first}");
+    assert_blocks_success(&source);
+    assert!(fixture.target().join("readable").exists());
+    let later = wait_for_problem(&source, "two retries", |problem| {
+        problem["tries"].as_u64() >= Some(3)
+    });
+    // One second lay between the first two tries, two between the next.
+    assert!(later["since_ms"].as_u64() >= Some(3_000), "{later}");
+
+    set_mode(&locked, 0o644);
+    wait_until_cleared(&source);
+    source.flush();
+    assert_equal(&fixture.source(), &fixture.target());
+    source.stop(sink);
+}
+
+#[test]
+fn a_file_that_cannot_be_created() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::of_nobody();
+    let source = Source::start(&fixture);
+    let sink = Sink::start(&fixture, &source.addresses);
+    source.wait_for_phase("transfer");
+    let dir = fixture.source().join("dir");
+    fs::create_dir(&dir).unwrap();
+    give_to_owner(&dir);
+    source.flush();
+    // Somebody takes the directory away from the sink.
+    let taken = fixture.target().join("dir");
+    chown(&taken, Some(0), Some(0)).unwrap();
+    write(&dir.join("file"));
+
+    let problem = wait_for_problem(&source, "the problem", |_| true);
+    let path = problem["path"].as_str().unwrap();
+    assert!(["dir", "dir/file"].contains(&path), "{problem}");
+    assert_eq!(problem["side"], "sink", "{problem}");
+    let errno = problem["errno"].as_i64().unwrap();
+    assert!(
+        [libc::EPERM.into(), libc::EACCES.into()].contains(&errno),
+        "{problem}"
+    );
+    assert_blocks_success(&source);
+
+    give_to_owner(&taken);
+    wait_until_cleared(&source);
+    source.flush();
+    source.stop(sink);
+    assert_equal(&fixture.source(), &fixture.target());
+}
+
+#[test]
+fn push_once_does_not_claim_success() {
+    let fixture = Fixture::of_nobody();
+    let locked = fixture.source().join(ODD);
+    write(&locked);
+    write(&fixture.source().join("readable"));
+    set_mode(&locked, 0o000);
+    let mut push = fixture.osync("push");
+    push.arg("push").arg("--once");
+    push.arg(fixture.source()).arg(fixture.target());
+    let finished = fixture.run("push", &mut push, CONVERGENCE);
+    assert_eq!(finished.code, Some(PROBLEMS), "{finished:?}");
+    assert!(fixture.target().join("readable").exists());
+
+    set_mode(&locked, 0o644);
+    fixture
+        .start("push-again", &mut push)
+        .expect_success(CONVERGENCE);
+    assert_equal(&fixture.source(), &fixture.target());
+}
