@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use crate::fs::{Fs, Way, open_way};
 use crate::sink::brake::Brake;
+use crate::sink::exclusion::Exclusion;
 use crate::sink::reconciler::{self, Distrust};
-use crate::tree::{Body, Entry, Kind, Metadata, Name, RelPath, State, Time};
+use crate::tree::{Body, Entry, Filter, Kind, Metadata, Name, RelPath, State, Time};
 use crate::wire::message::{Change, Outcome, Refusal};
 
 /// Stages of large files held at once; a source keeps far fewer streams.
@@ -26,6 +28,9 @@ pub struct Applier<F: Fs> {
     /// The brake on removals.
     pub brake: Brake,
     distrust: Option<Distrust>,
+    /// What takes part in the session; set between sessions only.
+    filter: RwLock<Filter>,
+    kept_told: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -64,7 +69,19 @@ impl<F: Fs> Applier<F> {
             streams: Mutex::new(HashMap::new()),
             brake,
             distrust,
+            filter: RwLock::default(),
+            kept_told: AtomicBool::new(false),
         }
+    }
+
+    /// From now on, leaves alone what this filter excludes. Nothing may be being applied.
+    pub fn set_filter(&self, filter: Filter) {
+        *self.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
+    }
+
+    fn filter(&self) -> Filter {
+        let filter = self.filter.read();
+        filter.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The file system.
@@ -113,6 +130,7 @@ impl<F: Fs> Applier<F> {
                     &range,
                     &page,
                     self.distrust,
+                    &self.filter(),
                 )),
                 ..Outcome::default()
             },
@@ -152,14 +170,57 @@ impl<F: Fs> Applier<F> {
                 return outcome;
             }
         };
+        let filter = self.filter();
         for (at, entry) in entries.into_iter().enumerate() {
-            match self.entry(&dir, &entry.name, entry.state) {
+            let done = match self.make_way(&filter, &dir, dir_path, &entry) {
+                Ok(true) => self.entry(&dir, &entry.name, entry.state),
+                left => left.map(|_| false),
+            };
+            match done {
                 Ok(true) => outcome.made.push(at as u32),
                 Ok(false) => {}
                 Err(why) => outcome.refused.push((at as u32, *why)),
             }
         }
         outcome
+    }
+
+    /// Sees to it that nothing excluded goes with what is at the name now. False if nothing is left to do.
+    fn make_way(
+        &self,
+        filter: &Filter,
+        dir: &F::Dir,
+        dir_path: &RelPath,
+        entry: &Entry,
+    ) -> Result<bool, Refused> {
+        if filter.is_empty() {
+            return Ok(true);
+        }
+        let wanted = match &entry.state {
+            State::Absent => None,
+            State::Present(meta, _) => Some(meta.kind),
+        };
+        let path = dir_path.join(&entry.name);
+        let left = self
+            .exclusion(filter)
+            .make_way(dir, &path, &entry.name, wanted);
+        if left.as_ref().is_err_and(|why| **why == Refusal::Kept)
+            && !self.kept_told.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                "'{path}' is not removed, as excluded entries lie in it; further directories of the kind \
+                 are only counted, see 'osync report transfer'"
+            );
+        }
+        left
+    }
+
+    fn exclusion<'a>(&'a self, filter: &'a Filter) -> Exclusion<'a, F> {
+        Exclusion {
+            fs: &self.fs,
+            filter,
+            brake: &self.brake,
+        }
     }
 
     /// Brings one name to its state. True if a directory had to be made.
@@ -270,6 +331,7 @@ impl<F: Fs> Applier<F> {
     }
 
     fn dir_meta(&self, path: &RelPath, meta: &Metadata) -> Result<(), Refused> {
+        self.exclusion(&self.filter()).admit(path, Kind::Dir)?;
         let dir = self.open(path)?;
         step("set metadata", self.fs.set_dir_meta(&dir, meta))
     }
@@ -296,6 +358,11 @@ impl<F: Fs> Applier<F> {
             stat.kind == kind && (kind == Kind::Dir || (stat.size == size && stat.mtime == mtime));
         if !same || (kind != Kind::Dir && self.is_distrusted(stat.ctime)) {
             return Err(mismatch());
+        }
+        let filter = self.filter();
+        if !filter.is_empty() {
+            let exclusion = self.exclusion(&filter);
+            exclusion.admit_rename(from, (&new, to), kind)?;
         }
         if let Ok(there) = self.fs.stat(&new, &to_name) {
             // rename(2) puts a directory over an empty directory only, and a file over no directory.
@@ -348,6 +415,11 @@ impl<F: Fs> Applier<F> {
             return Err(Box::new(Refusal::Mismatch));
         }
         let dir = self.open(&dir)?;
+        let filter = self.filter();
+        if !filter.is_empty() {
+            let exclusion = self.exclusion(&filter);
+            exclusion.make_way(&dir, path, &name, Some(meta.kind))?;
+        }
         self.place(&dir, &name, stage.file, meta)
     }
 }

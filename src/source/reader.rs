@@ -13,7 +13,7 @@ use crate::engine::work::{
     Finding, INLINE_BYTES_MAX, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, Listed, LookName, Order, Seen,
 };
 use crate::fs::{Fs, Stat, Way, open_way};
-use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time};
+use crate::tree::{Body, Filter, Kind, ListEntry, Metadata, Name, RelPath, State, Time};
 use crate::wire::message::{ENTRY_COST, xattrs_cost};
 
 /// A file changed less than this long ago is asked for writers before it is read, in seconds. Older
@@ -54,17 +54,19 @@ pub struct OpenFile<H> {
 #[derive(Debug)]
 pub struct Reader<F: Fs> {
     settings: ReaderSettings,
+    filter: Filter,
     buffer: Vec<u8>,
     /// Files opened by the last look.
     opened: Vec<OpenFile<F::File>>,
 }
 
 impl<F: Fs> Reader<F> {
-    /// A reader.
+    /// A reader that says nothing about what the filter excludes.
     #[must_use]
-    pub fn new(settings: ReaderSettings) -> Self {
+    pub fn new(settings: ReaderSettings, filter: Filter) -> Self {
         Self {
             settings,
+            filter,
             buffer: Vec::new(),
             opened: Vec::new(),
         }
@@ -90,7 +92,7 @@ impl<F: Fs> Reader<F> {
                 names,
                 content,
             } => self.look(fs, now, dir, names, *content, next_stream),
-            Order::LookDir { dir } => look_dir(fs, dir),
+            Order::LookDir { dir } => look_dir(fs, dir, &self.filter),
             Order::CheckRename { from, to } => check_rename(fs, from, to),
             Order::List {
                 dir,
@@ -98,7 +100,15 @@ impl<F: Fs> Reader<F> {
                 names_max,
                 compare,
                 suspicion,
-            } => list(fs, dir, after.as_ref(), *names_max, *compare, *suspicion),
+            } => list(
+                fs,
+                dir,
+                after.as_ref(),
+                *names_max,
+                *compare,
+                *suspicion,
+                &self.filter,
+            ),
             Order::ReadChunk { .. } | Order::EndStream { .. } => {
                 Ok(Finding::StreamEnded { whole: false })
             }
@@ -115,11 +125,15 @@ impl<F: Fs> Reader<F> {
         content: bool,
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Result<Finding, Finding> {
+        if self.filter.excludes(dir_path, true) {
+            return Ok(Finding::Excluded);
+        }
         let dir = way(fs, dir_path)?;
         let place = Place {
             fs,
             now,
             dir: &dir,
+            path: dir_path,
             content,
         };
         let mut seen = Vec::with_capacity(names.len());
@@ -179,13 +193,13 @@ impl<F: Fs> Reader<F> {
         let stat = match fs.stat(dir, &name.name) {
             Ok(stat) => stat,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                return Seen::Is {
-                    state: State::Absent,
-                    while_open: false,
-                };
+                return self.nothing_included(place, &name.name);
             }
             Err(error) => return failed("stat", &error),
         };
+        if self.excludes(place, &name.name, stat.kind == Kind::Dir) {
+            return self.nothing_included(place, &name.name);
+        }
         let looked = match stat.kind {
             Kind::File if name.attributes => self.attributes(fs, dir, &name.name),
             Kind::File if !content && stat.size > 0 => Ok(Seen::Withheld),
@@ -203,6 +217,25 @@ impl<F: Fs> Reader<F> {
             Some(libc::ENOENT | libc::ENOTDIR | libc::ESTALE) => Seen::Unsettled,
             _ => failed(operation, &error),
         })
+    }
+
+    /// True if an entry of this kind is excluded in a directory that is not.
+    fn excludes(&self, place: &Place<'_, F>, name: &Name, is_dir: bool) -> bool {
+        let filter = &self.filter;
+        !filter.is_empty() && filter.excludes_entry(&place.path.join(name), is_dir)
+    }
+
+    /// What is said of a name at which nothing is that takes part. If something else could be there that
+    /// does, the sink may still have it, and is told to remove it; it leaves alone what is excluded.
+    fn nothing_included(&self, place: &Place<'_, F>, name: &Name) -> Seen {
+        let all = [true, false].map(|is_dir| self.excludes(place, name, is_dir));
+        if all == [true, true] {
+            return Seen::Excluded;
+        }
+        Seen::Is {
+            state: State::Absent,
+            while_open: false,
+        }
     }
 
     fn attributes(&mut self, fs: &F, dir: &F::Dir, name: &Name) -> Result<Seen, Step> {
@@ -274,6 +307,7 @@ struct Place<'a, F: Fs> {
     fs: &'a F,
     now: Time,
     dir: &'a F::Dir,
+    path: &'a RelPath,
     content: bool,
 }
 
@@ -366,7 +400,10 @@ fn still_there<F: Fs>(fs: &F, path: &RelPath, dir: &F::Dir) -> bool {
     }
 }
 
-fn look_dir<F: Fs>(fs: &F, path: &RelPath) -> Result<Finding, Finding> {
+fn look_dir<F: Fs>(fs: &F, path: &RelPath, filter: &Filter) -> Result<Finding, Finding> {
+    if filter.excludes(path, true) {
+        return Ok(Finding::Excluded);
+    }
     let dir = way(fs, path)?;
     let stat = fs.stat_dir(&dir).map_err(problem(path, "stat"))?;
     let xattrs = fs
@@ -415,12 +452,13 @@ fn check_rename<F: Fs>(fs: &F, from: &RelPath, to: &RelPath) -> Result<Finding, 
 /// A name and, where the file system tells it, its kind.
 type Listing = (Name, Option<Kind>);
 
-/// Keeps the smallest names after `after`, at most one more than `max`.
+/// Keeps the smallest names after `after` that `wanted` admits, at most one more than `max`.
 fn smallest_names<F: Fs>(
     fs: &F,
     dir: &F::Dir,
     after: Option<&Name>,
     max: usize,
+    wanted: &dyn Fn(&[u8], Option<Kind>) -> bool,
 ) -> io::Result<(Vec<Listing>, bool)> {
     let mut heap: std::collections::BinaryHeap<(Vec<u8>, Option<u8>)> =
         std::collections::BinaryHeap::new();
@@ -433,6 +471,9 @@ fn smallest_names<F: Fs>(
                 .peek()
                 .is_some_and(|(largest, _)| name >= largest.as_slice())
         {
+            return;
+        }
+        if !wanted(name, kind) {
             return;
         }
         heap.push((name.to_vec(), kind.map(u8::from)));
@@ -450,7 +491,8 @@ fn smallest_names<F: Fs>(
     Ok((named.collect(), more))
 }
 
-/// One page of a directory; shared with the sink, which compares it with its own.
+/// One page of a directory, without what is excluded; shared with the sink, which compares it with its
+/// own.
 pub fn list<F: Fs>(
     fs: &F,
     path: &RelPath,
@@ -458,10 +500,24 @@ pub fn list<F: Fs>(
     names_max: usize,
     compare: bool,
     suspicion: Option<Suspicion>,
+    filter: &Filter,
 ) -> Result<Finding, Finding> {
+    if filter.excludes(path, true) {
+        return Ok(Finding::Excluded);
+    }
     let dir = way(fs, path)?;
+    let excludes = |name: &Name, kind: Kind| {
+        !filter.is_empty() && filter.excludes_entry(&path.join(name), kind == Kind::Dir)
+    };
+    // Where the file system does not tell the kind, the stat below decides.
+    let wanted = |name: &[u8], kind: Option<Kind>| match kind {
+        Some(kind) if !filter.is_empty() => {
+            Name::new(name).is_ok_and(|name| !excludes(&name, kind))
+        }
+        _ => true,
+    };
     let (names, more) =
-        smallest_names(fs, &dir, after, names_max).map_err(problem(path, "list"))?;
+        smallest_names(fs, &dir, after, names_max, &wanted).map_err(problem(path, "list"))?;
     let last = names.last().map(|(name, _)| name.clone());
     let mut listed = Listed {
         upto: last.filter(|_| more),
@@ -473,6 +529,7 @@ pub fn list<F: Fs>(
             continue;
         }
         match list_entry(fs, &dir, &name) {
+            Ok((entry, _)) if excludes(&entry.name, entry.kind) => {}
             Ok((entry, stat)) => {
                 let suspect = suspicion.is_some_and(|suspicion| suspicion.holds(stat.ctime));
                 if suspect && stat.kind != Kind::Dir {

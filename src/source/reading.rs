@@ -12,6 +12,7 @@ use crate::engine::Ticket;
 use crate::engine::work::{Finding, Order};
 use crate::error::Error;
 use crate::fs::real::{RealFile, RealFs};
+use crate::tree::Filter;
 
 /// Findings that wait for the loop; readers wait when there are more.
 const FINDINGS_MAX: usize = 256;
@@ -22,6 +23,7 @@ type Stream = Arc<OpenFile<RealFile>>;
 struct Shared {
     fs: RealFs,
     settings: ReaderSettings,
+    filter: Filter,
     streams: Mutex<HashMap<u64, Stream>>,
     next_stream: AtomicU64,
 }
@@ -39,11 +41,13 @@ impl Readers {
     pub(super) fn start(
         fs: RealFs,
         settings: ReaderSettings,
+        filter: Filter,
         threads: usize,
     ) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             fs,
             settings,
+            filter,
             streams: Mutex::new(HashMap::new()),
             next_stream: AtomicU64::new(1),
         });
@@ -97,7 +101,7 @@ impl Shared {
         to_do: &crossbeam_channel::Receiver<(Ticket, Order)>,
         results: &mpsc::Sender<(Ticket, Finding)>,
     ) {
-        let mut reader = Reader::new(self.settings);
+        let mut reader = Reader::new(self.settings, self.filter.clone());
         for (ticket, order) in to_do {
             let finding = self.carry_out(&mut reader, &order);
             if results.blocking_send((ticket, finding)).is_err() {

@@ -23,6 +23,7 @@ use osync::wire::message::{Change, Command, Credit, Outcome, Reply, Request};
 use osync::wire::{self, Frames};
 
 use crate::faults::Faults;
+use crate::planted::Planted;
 use crate::rng::Rng;
 use crate::users::Users;
 
@@ -73,6 +74,8 @@ pub struct World {
     rng: Rng,
     faults: Faults,
     pub users: Arc<Mutex<Users>>,
+    /// What strangers put into the target where filters exclude it.
+    pub planted: Planted,
     pub src: MemoryFs,
     pub dst: MemoryFs,
     ms: u64,
@@ -105,6 +108,7 @@ impl World {
         let mut world = Self {
             rng: Rng::new(seed),
             users: Arc::new(Mutex::new(users)),
+            planted: Planted::default(),
             src: MemoryFs::default(),
             dst: MemoryFs::default(),
             ms: 10_000,
@@ -215,16 +219,20 @@ impl World {
             critical: 0.9,
             terminate_on_critical: false,
             suspect_since: self.state.durable_as_of.clone(),
+            filter: self.faults.filter.clone(),
         };
         let mut out = Vec::new();
         let engine = Source::new(settings, self.now(), &mut out);
         self.source = Some(SourceProcess {
             engine,
             watch: MemoryWatch::new(self.src.clone()),
-            reader: Reader::new(ReaderSettings {
-                inline_bytes_max: 8,
-                lease: true,
-            }),
+            reader: Reader::new(
+                ReaderSettings {
+                    inline_bytes_max: 8,
+                    lease: true,
+                },
+                self.faults.filter.clone(),
+            ),
             orders: Vec::new(),
             found: Vec::new(),
             streams: HashMap::new(),
@@ -582,6 +590,7 @@ impl World {
                 }
                 sink::Action::Apply { number, change } => process.work.push((number, change)),
                 sink::Action::FreeStages => process.applier.free_stages(),
+                sink::Action::Filter(filter) => process.applier.set_filter(filter),
                 sink::Action::Sync { standing, .. } => process.sync = Some(standing),
                 sink::Action::ReleaseBrake => process.applier.brake.release(),
                 sink::Action::Log { text, .. } => self.say(|| format!("sink: {text}")),
@@ -749,7 +758,8 @@ impl World {
         {
             let disk = self.src.disk();
             for (path, ino) in disk.paths() {
-                if disk.stat(ino).is_ok_and(|stat| stat.kind == Kind::File) {
+                let is_file = disk.stat(ino).is_ok_and(|stat| stat.kind == Kind::File);
+                if is_file && !self.faults.filter.excludes(&path, false) {
                     files.insert(path, disk.content(ino).expect("a listed inode").to_vec());
                 }
             }
@@ -812,6 +822,7 @@ impl World {
             return Ok(());
         }
         self.dst_seen = disk.changes;
+        self.planted.judge(&disk, &self.faults.filter)?;
         let users = self.users.lock().expect("no panic in users");
         for (path, ino) in disk.paths() {
             let stat = disk.stat(ino).map_err(|e| e.to_string())?;
@@ -821,7 +832,7 @@ impl World {
             let content = disk.content(ino).map_err(|e| e.to_string())?.to_vec();
             // A power cut empties files that were not durable; that they heal is judged at the end.
             let emptied = self.power_was_cut && content.iter().all(|&byte| byte == 0);
-            if emptied || users.read_while_open.contains(&path) {
+            if emptied || self.planted.holds(&path) || users.read_while_open.contains(&path) {
                 continue;
             }
             let known = users
@@ -842,8 +853,13 @@ impl World {
     pub fn difference(&self) -> Option<String> {
         let (src, dst) = (self.src.disk(), self.dst.disk());
         let view = |disk: &Disk| -> BTreeMap<RelPath, String> {
+            let takes_part = |path: &RelPath, ino| {
+                let is_dir = disk.stat(ino).is_ok_and(|stat| stat.kind == Kind::Dir);
+                !self.faults.filter.excludes(path, is_dir)
+            };
             disk.paths()
                 .into_iter()
+                .filter(|(path, ino)| takes_part(path, *ino))
                 .map(|(path, ino)| {
                     let stat = disk.stat(ino).expect("a listed inode");
                     let content = disk.content(ino).expect("a listed inode");
@@ -860,7 +876,9 @@ impl World {
                 })
                 .collect()
         };
-        let (src, dst) = (view(&src), view(&dst));
+        let (src, mut dst) = (view(&src), view(&dst));
+        // A directory that only holds what is excluded stays.
+        dst.retain(|path, _| src.contains_key(path) || !self.planted.lies_below(path));
         let paths = src.keys().chain(dst.keys());
         let differ = paths
             .into_iter()
@@ -989,6 +1007,27 @@ impl World {
         if flush {
             self.ask_flush();
         }
+        if faults.planted > 0 && self.rng.once_in(faults.planted * 5) {
+            self.plant();
+        }
+    }
+
+    /// A stranger puts something excluded into some directory of the target.
+    fn plant(&mut self) {
+        let mut rng = self.rng.clone();
+        let mut disk = self.dst.disk();
+        let planted = self.planted.plant(&mut disk, &mut rng, &self.faults);
+        drop(disk);
+        self.rng = rng;
+        if let Some(path) = planted {
+            self.say(|| format!("PLANTED {path}"));
+        }
+    }
+
+    /// Where something excluded stands in the way of an entry of the source, it is taken away.
+    pub fn uproot(&mut self) {
+        let (src, mut dst) = (self.src.disk(), self.dst.disk());
+        self.planted.uproot(&src, &mut dst);
     }
 
     /// All faults end; both processes run.
@@ -1006,6 +1045,7 @@ impl World {
             disk.watches_max = usize::MAX;
         }
         self.dst.disk().bytes_max = usize::MAX;
+        self.uproot();
         if self.source.is_none() {
             self.start_source();
         }

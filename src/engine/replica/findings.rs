@@ -102,6 +102,7 @@ impl Replica {
                 self.stream_ended(now, stream, whole, out);
             }
             (Work::Void, finding) => close_streams(&finding, out),
+            (work, Finding::Excluded) => self.say_nothing(now, lane, work, out),
             (work, Finding::Broken(highest)) => self.broken(now, lane, work, &highest, out),
             (
                 work,
@@ -212,6 +213,7 @@ impl Replica {
                         },
                     );
                 }
+                Seen::Excluded => self.ledger.forget(&path),
                 Seen::Unread if visit.is_some() => unread.push_back(name),
                 Seen::Unread => self.queue(lane).put_now(now.ms, path, wish),
             }
@@ -528,6 +530,20 @@ impl Replica {
                 self.put_back(now, lane, work, out)
             }
             Work::DirMeta { .. } | Work::Void => {}
+        }
+    }
+
+    /// The directory is excluded: nothing is said of it or of what is below (rule 35).
+    fn say_nothing(&mut self, now: Now, lane: Lane, work: Work, out: &mut Vec<Action>) {
+        match work {
+            Work::Looks(looks) => {
+                self.looked_for_visit(lane, looks.visit, looks.names.len() as u32);
+            }
+            Work::List { visit } => {
+                self.walker(lane).drop_visit(visit);
+            }
+            Work::DirMeta { dir, .. } => self.ledger.forget(&dir),
+            work => self.put_back(now, lane, work, out),
         }
     }
 

@@ -268,6 +268,7 @@ pub struct Replica {
     pub(crate) applied_meter: Meter,
     pub(crate) retries: u64,
     pub(crate) read_while_open: u64,
+    pub(crate) kept_dirs: u64,
     pub(crate) sessions: u64,
     never_settling: BTreeMap<RelPath, u64>,
     /// Nothing more is handed out: the sink is leaving.
@@ -301,6 +302,7 @@ impl Replica {
             applied_meter: Meter::default(),
             retries: 0,
             read_while_open: 0,
+            kept_dirs: 0,
             sessions: 0,
             never_settling: BTreeMap::new(),
             quiet: false,
@@ -372,6 +374,8 @@ impl Replica {
             PathEvent::Suspect(path) => {
                 self.compare(Lane::Backlog, path.clone(), Rescan::compare(stamp));
             }
+            PathEvent::NamesChanged(dir) if self.ledger.stands_for(dir) => {}
+            PathEvent::NamesChanged(dir) => self.parent_meta(now, Lane::Live, dir, stamp),
             PathEvent::Overflow | PathEvent::Unmounted => {}
         }
         self.shed(now);

@@ -3,6 +3,7 @@
 //! It owns what all sinks share (which directory a watch means, the order of causes, the operator's
 //! requests) and one [`Replica`] for each sink.
 
+mod filtering;
 mod operator;
 mod registration;
 
@@ -16,8 +17,8 @@ use super::work::{Finding, Order};
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
 use crate::report::Phase;
-use crate::source::watch::{RawEvent, Wd};
-use crate::tree::{Kind, RelPath, Time};
+use crate::source::watch::{RawEvent, Wd, What};
+use crate::tree::{Filter, Kind, RelPath, Time};
 use crate::wire::message::{Command, ToSink, ToSource};
 
 use operator::Flush;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub terminate_on_critical: bool,
     /// Changes since then may have been forgotten by an earlier process; by sink id.
     pub suspect_since: BTreeMap<String, Time>,
+    /// Which entries take part.
+    pub filter: Filter,
 }
 
 /// What happened.
@@ -296,7 +299,7 @@ impl Source {
         let mut given_up = Vec::new();
         self.bindings.expire(now, &mut given_up);
         for event in given_up {
-            self.path_event(now, &event, out);
+            self.path_event(now, event, out);
         }
         if now.ms >= self.rewalk_ms {
             self.rewalk_ms = now.ms + REWALK_MS;
@@ -310,16 +313,28 @@ impl Source {
     fn raw(&mut self, now: Now, raw: &RawEvent, out: &mut Vec<Action>) {
         let mut events = Vec::with_capacity(1);
         self.bindings.translate(now, raw, &mut events);
+        let names_stay = matches!(raw.what, What::Modified | What::Closed | What::Attributes);
         for event in events {
-            self.path_event(now, &event, out);
+            if !(names_stay && self.is_excluded(&event)) {
+                self.path_event(now, event, out);
+            }
         }
     }
 
-    fn path_event(&mut self, now: Now, event: &PathEvent, out: &mut Vec<Action>) {
+    fn path_event(&mut self, now: Now, event: PathEvent, out: &mut Vec<Action>) {
         if self.phase == Phase::Termination {
             // No new changes are taken; a later start compares.
             return;
         }
+        if self.settings.filter.is_empty() {
+            return self.included_event(now, &event, out);
+        }
+        for event in self.included(event, out) {
+            self.included_event(now, &event, out);
+        }
+    }
+
+    fn included_event(&mut self, now: Now, event: &PathEvent, out: &mut Vec<Action>) {
         match event {
             PathEvent::Overflow => return self.overflowed(now),
             PathEvent::Unmounted => {
@@ -349,7 +364,10 @@ impl Source {
                     },
                 );
             }
-            PathEvent::Suspect(_) | PathEvent::Touched { .. } | PathEvent::Renamed { .. } => {}
+            PathEvent::Suspect(_)
+            | PathEvent::NamesChanged(_)
+            | PathEvent::Touched { .. }
+            | PathEvent::Renamed { .. } => {}
         }
         let stamp = self.stamp(now);
         for (_, replica) in self.replicas.values_mut() {

@@ -210,6 +210,7 @@ impl Source {
                 source_id: self.settings.source_id.clone(),
                 payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
                 root: self.settings.root_identity.clone(),
+                filter: self.settings.filter.clone(),
             };
             out.push(Action::SendCommand { peer, message });
         }

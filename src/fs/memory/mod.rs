@@ -219,6 +219,10 @@ impl Fs for MemoryFs {
         self.step().unlink(dir.ino, name)
     }
 
+    fn remove_dir(&self, dir: &MemoryDir, name: &Name) -> io::Result<()> {
+        self.step().remove_dir(dir.ino, name)
+    }
+
     fn remove_tree(&self, dir: &MemoryDir, name: &Name) -> io::Result<()> {
         self.step().remove_tree(dir.ino, name)
     }
