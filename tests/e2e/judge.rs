@@ -11,6 +11,11 @@ const SHOWN_MAX: usize = 40;
 ///
 /// Content is compared by checksum and times in nanoseconds (rsync alone compares whole seconds).
 pub fn rsync_difference(source: &Path, target: &Path) -> String {
+    rsync_difference_with(&[], source, target)
+}
+
+/// The same with more options, such as filters.
+pub fn rsync_difference_with(more: &[String], source: &Path, target: &Path) -> String {
     let output = Command::new("rsync")
         .args([
             "-aHAXSn",
@@ -19,6 +24,7 @@ pub fn rsync_difference(source: &Path, target: &Path) -> String {
             "-i",
             "--modify-window=-1",
         ])
+        .args(more)
         .args([contents_of(source), contents_of(target)])
         .output()
         .expect("rsync is installed; scripts/test installs it");

@@ -13,6 +13,7 @@ mod sshd;
 mod wait;
 
 mod bad_input;
+mod filters;
 mod kill_and_restart;
 mod main_job;
 mod operations;
