@@ -81,6 +81,9 @@ enum Ended {
     Stopped,
 }
 
+/// Acts on an entry of an open directory, which is a directory itself or not, and says whether to go on.
+type Act<'a, D> = dyn FnMut(&D, &Name, bool) -> io::Result<bool> + 'a;
+
 /// A directory on the way from the top down to where we are.
 struct Level {
     path: RelPath,
@@ -98,7 +101,7 @@ fn depth_first<F: Fs>(
     fs: &F,
     top: &RelPath,
     excluded: &dyn Fn(&RelPath, bool) -> bool,
-    act: &mut dyn FnMut(&F::Dir, &Name, bool) -> io::Result<bool>,
+    act: &mut Act<'_, F::Dir>,
 ) -> io::Result<Ended> {
     let mut way = vec![Level::at(top.clone())];
     while let Some(here) = way.last_mut() {
@@ -142,7 +145,7 @@ impl Level {
         &mut self,
         fs: &F,
         excluded: &dyn Fn(&RelPath, bool) -> bool,
-        act: &mut dyn FnMut(&F::Dir, &Name, bool) -> io::Result<bool>,
+        act: &mut Act<'_, F::Dir>,
     ) -> io::Result<bool> {
         let after = self.after.as_ref();
         let all = Filter::default();
