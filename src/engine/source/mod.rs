@@ -174,8 +174,11 @@ pub struct Source {
     arming: Walker,
     arming_tickets: BTreeMap<Ticket, u64>,
     next_ticket: u64,
+    /// Directories without a watch, and since when nobody has compared what changed there, by
+    /// [`Now::ms`].
     unwatched: BTreeMap<RelPath, u64>,
     unwatched_more: u64,
+    unwatched_more_since_ms: u64,
     rewalk_ms: u64,
     /// When the event queue was last known to be empty, by the wall clock.
     queue_empty: Time,
@@ -207,6 +210,7 @@ impl Source {
             next_ticket: 0,
             unwatched: BTreeMap::new(),
             unwatched_more: 0,
+            unwatched_more_since_ms: now.ms,
             rewalk_ms: now.ms + REWALK_MS,
             queue_empty: now.wall,
             fill: (0, 0.0),
@@ -451,18 +455,19 @@ impl Source {
         });
         let gone = matches!(result, Err(libc::ENOENT | libc::ENOTDIR));
         if bound || gone {
-            if self.unwatched.remove(&path).is_some() && bound {
-                // What changed while it had no watch was told by nobody.
-                let stamp = self.stamp(now);
-                for (_, replica) in self.replicas.values_mut() {
-                    replica.owe(path.clone(), Rescan::compare(stamp));
-                }
+            if let Some(since_ms) = self.unwatched.remove(&path)
+                && bound
+            {
+                self.compare_untold(now, path, since_ms);
             }
         } else if !self.unwatched.contains_key(&path) {
-            if self.unwatched.len() >= UNWATCHED_MAX {
-                self.unwatched_more += 1;
-            } else {
+            if self.unwatched.len() < UNWATCHED_MAX {
                 self.unwatched.insert(path, now.ms);
+            } else {
+                if self.unwatched_more == 0 {
+                    self.unwatched_more_since_ms = now.ms;
+                }
+                self.unwatched_more += 1;
             }
         }
     }
@@ -472,19 +477,33 @@ impl Source {
         if self.unwatched.is_empty() {
             return;
         }
-        let stamp = self.stamp(now);
-        let all = std::mem::take(&mut self.unwatched_more) > 0;
-        let mut tops: Vec<RelPath> = Vec::new();
-        for path in self.unwatched.keys() {
-            if !tops.last().is_some_and(|top| top.covers(path)) {
-                tops.push(path.clone());
+        let mut tops: Vec<(RelPath, u64)> = Vec::new();
+        if std::mem::take(&mut self.unwatched_more) > 0 {
+            tops.push((RelPath::root(), self.unwatched_more_since_ms));
+        }
+        for (path, since_ms) in &mut self.unwatched {
+            let since_ms = std::mem::replace(since_ms, now.ms);
+            match tops.last_mut() {
+                Some((top, since)) if top.covers(path) => *since = since_ms.min(*since),
+                _ => tops.push((path.clone(), since_ms)),
             }
         }
-        let paths = if all { vec![RelPath::root()] } else { tops };
-        for path in paths {
-            for (_, replica) in self.replicas.values_mut() {
-                replica.owe(path.clone(), Rescan::compare(stamp));
-            }
+        for (path, since_ms) in tops {
+            self.compare_untold(now, path, since_ms);
+        }
+    }
+
+    /// What changed in a directory while it had no watch was told by nobody, so that its files are not
+    /// trusted by size and time (rule 21).
+    fn compare_untold(&mut self, now: Now, path: RelPath, since_ms: u64) {
+        let age_secs = (now.ms.saturating_sub(since_ms) / 1000) as i64 + 1;
+        let suspicion = Suspicion::new(now.wall.minus_secs(age_secs), now.wall);
+        let rescan = Rescan {
+            suspicion: Some(suspicion).filter(|_| self.settings.limits.keeps(Rule::Suspicion)),
+            ..Rescan::compare(self.stamp(now))
+        };
+        for (_, replica) in self.replicas.values_mut() {
+            replica.owe(path.clone(), rescan);
         }
     }
 
