@@ -14,6 +14,7 @@ use osync::engine::source::{self, Source};
 use osync::engine::work::{Finding, Order, Seen};
 use osync::engine::{Now, Ticket};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
+use osync::report::{Phase, SinkStatus};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
@@ -47,6 +48,8 @@ struct SourceProcess {
     streams: HashMap<u64, OpenFile<MemoryFile>>,
     barriers: Vec<(Ticket, u64)>,
     next_stream: u64,
+    /// When this process was first seen with a session.
+    transfer_since: Option<Time>,
 }
 
 /// The sink's process.
@@ -238,6 +241,7 @@ impl World {
             streams: HashMap::new(),
             barriers: Vec::new(),
             next_stream: 0,
+            transfer_since: None,
         });
         self.source_actions(out);
     }
@@ -899,9 +903,18 @@ impl World {
         self.barriers();
         self.sink_event(sink::Event::Tick);
         let now = self.now();
-        if let Some(process) = &self.source {
+        if let Some(process) = &mut self.source {
+            let in_transfer = |sink: &SinkStatus| sink.phase == Phase::Transfer;
+            if process.engine.status(now).sinks.iter().any(in_transfer) {
+                process.transfer_since.get_or_insert(now.wall);
+            }
             for (sink, time) in process.engine.durable_as_of(now) {
-                self.state.durable_as_of.insert(sink.to_owned(), time);
+                // As the daemon does it: while the comparison that began with the session goes on, what
+                // an earlier process left open is still open.
+                let known = self.state.durable_as_of.contains_key(sink);
+                if !known || process.transfer_since.is_some_and(|first| time > first) {
+                    self.state.durable_as_of.insert(sink.to_owned(), time);
+                }
             }
         }
     }
@@ -942,7 +955,9 @@ impl World {
             self.strike();
         }
         match self.rng.below(11) {
-            0 if !self.healed => self.user(),
+            0 if !self.healed && (!self.faults.calm || self.idle() || self.rng.once_in(30)) => {
+                self.user();
+            }
             1 | 2 => self.watch_step(),
             3 => self.read_step(),
             4 => self.found_step(),
@@ -1060,7 +1075,8 @@ impl World {
 
     /// Runs until everything has healed and both trees are equal. Returns a digest of the history.
     pub fn run(mut self) -> Result<u64, String> {
-        let restless = self.faults.user_acts as u64 * 40;
+        let pace = if self.faults.calm { 200 } else { 40 };
+        let restless = self.faults.user_acts as u64 * pace;
         for _ in 0..restless {
             self.step()?;
             if self.users().acts_left == 0 && self.rng.once_in(50) {
