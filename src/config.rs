@@ -18,8 +18,9 @@ pub use self::address::{Address, InvalidAddress};
 pub use self::layers::{Given, load};
 pub use self::state_dir::default_state_dir;
 
-use self::bounds::{bytes_within, share, within};
+use self::bounds::{bytes_within, rules, share, within};
 use crate::error::Error;
+use crate::tree::Filter;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -85,6 +86,11 @@ pub struct Settings {
     /// Where small durable state lies. Default: see [`default_state_dir`].
     pub state_dir: Option<PathBuf>,
 
+    /// Which entries take part: rules `+ PATTERN` and `- PATTERN` as in rsync, of which the first that
+    /// matches decides. Default none: everything. At most 1024 rules of 64 KiB together; beyond, it is
+    /// refused. Rules on the command line stand in their place.
+    #[serde(deserialize_with = "rules")]
+    pub filter: Filter,
     /// Which backend reports changes. Default `inotify`.
     pub watch: WatchBackend,
     /// Share of the kernel's event queue at which the operator is warned, once per crossing.
@@ -179,6 +185,7 @@ impl Default for Settings {
             data: Address::loopback(7441),
             insecure_bind: false,
             state_dir: None,
+            filter: Filter::default(),
             watch: WatchBackend::Inotify,
             events_warning: 0.5,
             events_critical: 0.9,

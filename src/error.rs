@@ -190,6 +190,7 @@ impl Error {
                 | ErrorCode::OutOfPhase => exit::TEMPORARY,
                 ErrorCode::Version | ErrorCode::Duplicate => exit::CONFIGURATION,
                 ErrorCode::Malformed => exit::UNEXPECTED,
+                ErrorCode::Excluded => exit::USAGE,
             },
             Self::Unfinished { .. } => exit::TEMPORARY,
             Self::Problems { .. } => exit::PROBLEMS,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::ValueEnum;
 
+use super::filters::FilterArgs;
 use crate::config::{self, Address, Given, LogFormat, LogLevel, Settings, WatchBackend};
 use crate::error::Error;
 
@@ -77,7 +78,7 @@ impl DaemonArgs {
     }
 
     /// The settings, with flags that only some endpoints have.
-    pub(super) fn settings_with(&self, flags: Vec<Given>) -> Result<Settings, Error> {
+    fn settings_with(&self, flags: Vec<Given>) -> Result<Settings, Error> {
         let assignments = self.set.iter().map(|text| Given::assignment(text));
         let mut given = assignments.collect::<Result<Vec<_>, _>>()?;
         give(&mut given, "command", self.command.as_ref());
@@ -99,10 +100,19 @@ pub(super) struct SourceArgs {
     /// Listen where other hosts reach it, without encryption or authentication
     #[arg(long)]
     insecure_bind: bool,
+    #[command(flatten)]
+    filters: FilterArgs,
 }
 
 impl SourceArgs {
-    pub(super) fn flags(&self) -> Vec<Given> {
+    /// The settings of an endpoint that watches.
+    pub(super) fn settings(&self, daemon: &DaemonArgs) -> Result<Settings, Error> {
+        let mut settings = daemon.settings_with(self.flags())?;
+        self.filters.put_into(&mut settings)?;
+        Ok(settings)
+    }
+
+    fn flags(&self) -> Vec<Given> {
         let mut given = Vec::new();
         give(&mut given, "watch", self.watch.map(name).as_ref());
         if self.insecure_bind {

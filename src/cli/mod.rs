@@ -7,6 +7,7 @@ mod args;
 mod connect;
 mod console;
 pub mod endpoints;
+mod filters;
 pub mod logging;
 mod operator;
 mod render;

@@ -63,7 +63,7 @@ impl Args {
     /// As for the endpoints, but on any free ports unless ports are given: several may run beside
     /// each other, and beside a source.
     pub(super) fn settings(&self) -> Result<Settings, Error> {
-        let mut settings = self.daemon.settings_with(self.watching.flags())?;
+        let mut settings = self.watching.settings(&self.daemon)?;
         let default = Settings::default();
         if self.daemon.command.is_none() && settings.command == default.command {
             settings.command = default.command.with_port(0);

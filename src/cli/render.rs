@@ -247,6 +247,13 @@ fn sink_transfer(sink: &SinkTransfer) -> String {
         "read open",
         &format!("{} files", sink.read_while_open),
     );
+    if sink.kept_dirs > 0 {
+        line(
+            &mut text,
+            "kept",
+            &format!("{} directories with excluded entries", sink.kept_dirs),
+        );
+    }
     line(
         &mut text,
         "in flight",

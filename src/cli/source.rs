@@ -27,7 +27,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn settings(&self) -> Result<Settings, Error> {
-        self.daemon.settings_with(self.watching.flags())
+        self.watching.settings(&self.daemon)
     }
 }
 

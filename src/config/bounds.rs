@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use crate::tree::{Filter, Rule};
 use bytesize::ByteSize;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
@@ -59,6 +60,17 @@ impl Visitor<'_> for Bytes {
         size.map(|size| size.as_u64())
             .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
     }
+}
+
+/// Filter rules, one text each.
+pub(super) fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<Filter, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    let rule = |text: &String| {
+        Rule::parse(text.as_bytes())
+            .map_err(|why| D::Error::custom(format_args!("'{}': {why}", text.escape_default())))
+    };
+    let rules = texts.iter().map(rule).collect::<Result<_, _>>()?;
+    Filter::new(rules).map_err(D::Error::custom)
 }
 
 /// A share: above 0, at most 1.

@@ -44,6 +44,22 @@ fn the_command_line_wins() {
 }
 
 #[test]
+fn rules_stand_in_their_order() {
+    let rules = |file: &str| {
+        let settings = settings(file, &[]).unwrap();
+        let rules = settings.filter.rules().iter();
+        rules.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(rules("filter = ['+ */', '- *.tmp']\n"), ["+ */", "- *.tmp"]);
+    let (code, text) = settings("\nfilter = ['- a', 'b']\n", &[]).unwrap_err();
+    assert_eq!(code, 78);
+    assert!(
+        text.starts_with("osync.toml:2: filter: 'b': a rule is"),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_file_is_blamed_by_line_and_key() {
     let said = |file: &str| settings(file, &[]).unwrap_err();
     let messages = [

@@ -57,6 +57,8 @@ pub enum PathEvent {
     },
     /// What is below this path may have moved without being told: compare it again.
     Suspect(RelPath),
+    /// Names that take no part came or went in this directory: its own times changed.
+    NamesChanged(RelPath),
     /// Events were lost.
     Overflow,
     /// The file system of the root was unmounted.

@@ -176,6 +176,11 @@ impl Ledger {
         Some(problem.suspect_since_ms)
     }
 
+    /// A path takes no part any more, so that nothing will ever be done for it.
+    pub fn forget(&mut self, path: &RelPath) {
+        self.problems.remove(path);
+    }
+
     /// Numbers begin anew with each session.
     pub fn renumber(&mut self) {
         for problem in self.problems.values_mut() {

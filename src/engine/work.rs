@@ -163,6 +163,8 @@ pub enum Finding {
     },
     /// A directory on the way is missing or no directory: the highest such path.
     Broken(RelPath),
+    /// The directory does not take part: nothing is said of it (rule 35).
+    Excluded,
     /// An operation on a path failed.
     Failed {
         /// The path.
@@ -237,6 +239,8 @@ pub enum Seen {
     },
     /// No room was left in this look.
     Unread,
+    /// Whatever may be there does not take part: nothing is said (rule 35).
+    Excluded,
 }
 
 impl Seen {

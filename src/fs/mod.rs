@@ -161,6 +161,8 @@ pub trait Fs: Send + Sync + 'static {
     ) -> io::Result<()>;
     /// Removes a name that is no directory (EISDIR if it is).
     fn remove_file(&self, dir: &Self::Dir, name: &Name) -> io::Result<()>;
+    /// Removes an empty directory (ENOTEMPTY if something is in it, ENOTDIR if it is none).
+    fn remove_dir(&self, dir: &Self::Dir, name: &Name) -> io::Result<()>;
     /// Takes a directory with all below out of the tree at once (into the stage), then frees it.
     fn remove_tree(&self, dir: &Self::Dir, name: &Name) -> io::Result<()>;
     /// Gives the entry `from_name`, which is no directory (else EPERM), the further name `to_name`,

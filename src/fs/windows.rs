@@ -30,6 +30,9 @@ const NAME_COST: usize = 48;
 /// A name and, where the file system tells it, its kind.
 pub type Listing = (Name, Option<Kind>);
 
+/// Which names take part; it must say the same of each as long as a window lasts.
+pub type Wanted<'a> = &'a dyn Fn(&[u8], Option<Kind>) -> bool;
+
 type Names = BTreeMap<Name, Option<Kind>>;
 
 /// The windows of one side, shared by all its threads.
@@ -75,8 +78,8 @@ impl Windows {
         }
     }
 
-    /// The first names of a directory behind `after`, at most `max` of them, and whether others follow.
-    /// `path` is where `dir` was opened.
+    /// The first names of a directory behind `after` that are `wanted`, at most `max` of them, and whether
+    /// others follow. `path` is where `dir` was opened.
     ///
     /// # Errors
     /// Those of reading the directory.
@@ -87,6 +90,7 @@ impl Windows {
         path: &RelPath,
         after: Option<&Name>,
         max: usize,
+        wanted: Wanted<'_>,
     ) -> io::Result<(Vec<Listing>, bool)> {
         match after {
             None => self.lock().forget(path),
@@ -99,7 +103,7 @@ impl Windows {
             }
             Some(_) => {}
         }
-        self.read(fs, dir, path, after, max)
+        self.read(fs, dir, path, after, max, wanted)
     }
 
     /// Reads the directory, and keeps what lies behind the page.
@@ -110,9 +114,10 @@ impl Windows {
         path: &RelPath,
         after: Option<&Name>,
         max: usize,
+        wanted: Wanted<'_>,
     ) -> io::Result<(Vec<Listing>, bool)> {
         let (id, share) = self.lock().begin(path, self.kept_bytes_max);
-        let found = smallest(fs, dir, after, max, share)
+        let found = smallest(fs, dir, after, max, share, wanted)
             .and_then(|found| fs.stat_dir(dir).map(|stat| (found, (stat.dev, stat.ino))));
         let mut open = self.lock();
         let (Smallest { mut names, upto }, inode) = match found {
@@ -321,6 +326,7 @@ fn smallest<F: Fs>(
     after: Option<&Name>,
     max: usize,
     bytes_max: usize,
+    wanted: Wanted<'_>,
 ) -> io::Result<Smallest> {
     let mut heap: BinaryHeap<(Box<[u8]>, Option<u8>)> = BinaryHeap::new();
     let (mut bytes, mut cut) = (0, false);
@@ -330,6 +336,9 @@ fn smallest<F: Fs>(
         }
         // Once something was left out, nothing behind what is left may come in.
         if cut && heap.peek().is_some_and(|(largest, _)| name > &**largest) {
+            return;
+        }
+        if !wanted(name, kind) {
             return;
         }
         bytes += name.len() + NAME_COST;
@@ -389,7 +398,7 @@ mod tests {
         (fs, dir): &(MemoryFs, MemoryDir),
         after: Option<&Name>,
     ) -> (Vec<Name>, bool) {
-        let page = windows.page(fs, dir, &RelPath::root(), after, PAGE);
+        let page = windows.page(fs, dir, &RelPath::root(), after, PAGE, &|_, _| true);
         let (names, more) = page.unwrap();
         (names.into_iter().map(|(name, _)| name).collect(), more)
     }

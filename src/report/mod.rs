@@ -168,6 +168,10 @@ pub struct SinkTransfer {
     pub retries: u64,
     /// Files sent although a writer had them open.
     pub read_while_open: u64,
+    /// Directories that the sink could not remove, because excluded entries lie in them; counted each
+    /// time that it was told to.
+    #[serde(default)]
+    pub kept_dirs: u64,
     /// Messages in flight.
     pub in_flight_messages: u64,
     /// Large files being streamed now.

@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat, Way, open_way};
 use crate::sink::brake::Brake;
+use crate::sink::exclusion::Exclusion;
 use crate::sink::reconciler::{self, Distrust};
-use crate::tree::{Body, Entry, Kind, Metadata, Name, RelPath, State, Time};
+use crate::tree::{Body, Entry, Filter, Kind, Metadata, Name, RelPath, State, Time};
 use crate::wire::message::{Change, Outcome, Refusal};
 
 /// Stages of large files held at once; a source keeps far fewer streams.
@@ -29,6 +31,9 @@ pub struct Applier<F: Fs> {
     distrust: Option<Distrust>,
     /// What comparisons have read ahead. Whoever puts a name into a directory tells them behind it.
     windows: Windows,
+    /// What takes part in the session; set between sessions only.
+    filter: RwLock<Filter>,
+    kept_told: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -71,7 +76,21 @@ impl<F: Fs> Applier<F> {
             brake,
             distrust,
             windows: Windows::default(),
+            filter: RwLock::default(),
+            kept_told: AtomicBool::new(false),
         }
+    }
+
+    /// From now on, leaves alone what this filter excludes. Nothing may be being applied.
+    pub fn set_filter(&self, filter: Filter) {
+        *self.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
+        // What was read ahead may lack names that take part now.
+        self.windows.forget_below(&RelPath::root());
+    }
+
+    fn filter(&self) -> Filter {
+        let filter = self.filter.read();
+        filter.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The file system.
@@ -121,6 +140,7 @@ impl<F: Fs> Applier<F> {
                     &range,
                     &page,
                     self.distrust,
+                    &self.filter(),
                 )),
                 ..Outcome::default()
             },
@@ -163,11 +183,16 @@ impl<F: Fs> Applier<F> {
             }
         };
         let mut created = Vec::new();
+        let filter = self.filter();
         for (at, entry) in entries.into_iter().enumerate() {
             if entry.state != State::Absent {
                 created.push(entry.name.clone());
             }
-            match self.entry(&dir, &entry.name, entry.state) {
+            let done = match self.make_way(&filter, &dir, dir_path, &entry) {
+                Ok(true) => self.entry(&dir, &entry.name, entry.state),
+                left => left.map(|_| false),
+            };
+            match done {
                 Ok(true) => outcome.made.push(at as u32),
                 Ok(false) => {}
                 Err(why) => outcome.refused.push((at as u32, *why)),
@@ -175,6 +200,44 @@ impl<F: Fs> Applier<F> {
         }
         self.windows.created(dir_path, &created);
         outcome
+    }
+
+    /// Sees to it that nothing excluded goes with what is at the name now. False if nothing is left to do.
+    fn make_way(
+        &self,
+        filter: &Filter,
+        dir: &F::Dir,
+        dir_path: &RelPath,
+        entry: &Entry,
+    ) -> Result<bool, Refused> {
+        if filter.is_empty() {
+            return Ok(true);
+        }
+        let wanted = match &entry.state {
+            State::Absent => None,
+            State::Present(meta, _) => Some(meta.kind),
+        };
+        let path = dir_path.join(&entry.name);
+        let left = self
+            .exclusion(filter)
+            .make_way(dir, &path, &entry.name, wanted);
+        if left.as_ref().is_err_and(|why| **why == Refusal::Kept)
+            && !self.kept_told.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                "'{path}' is not removed, as excluded entries lie in it; further directories of the kind \
+                 are only counted, see 'osync report transfer'"
+            );
+        }
+        left
+    }
+
+    fn exclusion<'a>(&'a self, filter: &'a Filter) -> Exclusion<'a, F> {
+        Exclusion {
+            fs: &self.fs,
+            filter,
+            brake: &self.brake,
+        }
     }
 
     /// Brings one name to its state. True if a directory had to be made.
@@ -333,6 +396,7 @@ impl<F: Fs> Applier<F> {
     }
 
     fn dir_meta(&self, path: &RelPath, meta: &Metadata) -> Result<(), Refused> {
+        self.exclusion(&self.filter()).admit(path, Kind::Dir)?;
         let dir = self.open(path)?;
         step("set metadata", self.fs.set_dir_meta(&dir, meta))
     }
@@ -359,6 +423,11 @@ impl<F: Fs> Applier<F> {
             stat.kind == kind && (kind == Kind::Dir || (stat.size == size && stat.mtime == mtime));
         if !same || (kind != Kind::Dir && self.is_distrusted(stat.ctime)) {
             return Err(mismatch());
+        }
+        let filter = self.filter();
+        if !filter.is_empty() {
+            let exclusion = self.exclusion(&filter);
+            exclusion.admit_rename(from, (&new, to), kind)?;
         }
         if let Ok(there) = self.fs.stat(&new, &to_name) {
             // rename(2) puts a directory over an empty directory only, and a file over no directory.
@@ -429,6 +498,11 @@ impl<F: Fs> Applier<F> {
             return Err(Box::new(Refusal::Mismatch));
         }
         let dir = self.open(&dir_path)?;
+        let filter = self.filter();
+        if !filter.is_empty() {
+            let exclusion = self.exclusion(&filter);
+            exclusion.make_way(&dir, path, &name, Some(meta.kind))?;
+        }
         let placed = self.place(&dir, &name, stage.file, meta);
         self.windows.created(&dir_path, [&name]);
         placed

@@ -402,6 +402,7 @@ impl Daemon {
                 self.appliers.apply(number, change);
             }
             Action::FreeStages => self.applier.free_stages(),
+            Action::Filter(filter) => self.applier.set_filter(filter),
             Action::Sync { standing, tidy } => self.durability.sync(standing, tidy),
             Action::ReleaseBrake => {
                 tracing::info!("the operator agrees to the removals that were held back");

@@ -6,4 +6,6 @@ pub mod brake;
 mod connecting;
 pub mod daemon;
 mod durability;
+mod exclusion;
 pub mod reconciler;
+pub mod removal;

@@ -6,8 +6,9 @@ use crate::engine::walk::Suspicion;
 use crate::engine::work::{Detail, Finding};
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat};
-use crate::source::reader::list;
-use crate::tree::{Digest, Kind, ListEntry, Name, NameRange, RelPath};
+use crate::sink::removal::survey;
+use crate::source::reader::{Asked, list};
+use crate::tree::{Digest, Filter, Kind, ListEntry, Name, NameRange, RelPath};
 use crate::wire::message::{Answer, ENTRIES_MAX, Page};
 
 /// Files that a power cut may have left without their content: those whose change time lies between
@@ -22,38 +23,115 @@ pub fn compare<F: Fs>(
     range: &NameRange,
     page: &Page,
     distrust: Option<Distrust>,
+    filter: &Filter,
 ) -> Answer {
-    // One name more than may be answered tells whether there is more in excess.
-    let theirs = match page {
-        Page::Digest(_, count) => *count as usize,
-        Page::Entries(entries) => entries.len(),
+    let target = Target {
+        fs,
+        windows,
+        dir,
+        range,
+        distrust,
+        filter,
     };
-    let most = theirs + ENTRIES_MAX;
-    let after = range.after.as_ref();
-    let listed = list(fs, windows, dir, after, most, Detail::Everything, distrust);
-    let (mine, more, suspects) = match listed {
-        Ok(Finding::Listed(listed)) => (listed.entries, listed.upto.is_some(), listed.suspects),
-        Ok(_) => return Answer::Failed(0),
-        Err(Finding::Broken(_)) => return Answer::Missing,
-        Err(Finding::Failed { errno, .. }) => return Answer::Failed(errno),
-        Err(_) => return Answer::Failed(0),
+    let compared = match page {
+        Page::Digest(digest, count) => target.digest(digest, *count),
+        Page::Entries(theirs) => target.names(theirs),
     };
-    let inside = mine
-        .iter()
-        .take_while(|entry| range.contains(entry.name.as_bytes()))
-        .count();
-    let more = more && inside == mine.len();
-    let mine = &mine[..inside];
-    match page {
-        Page::Digest(digest, count) => {
-            let trusted = !suspects.iter().any(|name| range.contains(name.as_bytes()));
-            if trusted && *count as usize == mine.len() && Digest::of(mine) == *digest {
-                Answer::Equal
-            } else {
-                Answer::Different
-            }
+    compared.unwrap_or_else(|failed| failed)
+}
+
+/// A range of names in one directory of the target.
+struct Target<'a, F: Fs> {
+    fs: &'a F,
+    windows: &'a Windows,
+    dir: &'a RelPath,
+    range: &'a NameRange,
+    distrust: Option<Distrust>,
+    filter: &'a Filter,
+}
+
+/// What the target holds of a range, as far as it was listed.
+#[derive(Default)]
+struct Mine {
+    entries: Vec<ListEntry>,
+    suspects: Vec<Name>,
+    /// Where the next page begins, if there is one.
+    next_after: Option<Name>,
+}
+
+impl<F: Fs> Target<'_, F> {
+    fn digest(&self, digest: &Digest, count: u32) -> Result<Answer, Answer> {
+        // One name more shows whether the range ends here.
+        let mine = self.page(self.range.after.as_ref(), count as usize + 1)?;
+        let trusted = mine.suspects.is_empty() && mine.next_after.is_none();
+        let same = count as usize == mine.entries.len() && Digest::of(&mine.entries) == *digest;
+        Ok(if trusted && same {
+            Answer::Equal
+        } else {
+            Answer::Different
+        })
+    }
+
+    fn names(&self, theirs: &[ListEntry]) -> Result<Answer, Answer> {
+        // One name more than may be answered tells whether there is more in excess.
+        let most = theirs.len() + ENTRIES_MAX;
+        let mut mine = self.page(self.range.after.as_ref(), most)?;
+        self.drop_kept(theirs, &mut mine.entries);
+        while let Some(after) = mine.next_after.take_if(|_| mine.entries.len() < most) {
+            let mut next = self.page(Some(&after), most)?;
+            self.drop_kept(theirs, &mut next.entries);
+            mine.entries.append(&mut next.entries);
+            mine.suspects.append(&mut next.suspects);
+            mine.next_after = next.next_after;
         }
-        Page::Entries(theirs) => names(theirs, mine, &suspects, more),
+        let more = mine.next_after.is_some();
+        Ok(names(theirs, &mine.entries, &mine.suspects, more))
+    }
+
+    fn page(&self, after: Option<&Name>, most: usize) -> Result<Mine, Answer> {
+        let asked = Asked {
+            after,
+            names_max: most,
+            detail: Detail::Everything,
+            suspicion: self.distrust,
+        };
+        let listed = list(self.fs, self.windows, self.filter, self.dir, &asked);
+        let mut listed = match listed {
+            Ok(Finding::Listed(listed)) => listed,
+            Err(Finding::Broken(_)) => return Err(Answer::Missing),
+            Err(Finding::Failed { errno, .. }) => return Err(Answer::Failed(errno)),
+            Ok(_) | Err(_) => return Err(Answer::Failed(0)),
+        };
+        let inside = |name: &Name| self.range.contains(name.as_bytes());
+        let next_after = listed.upto.filter(inside);
+        listed.entries.retain(|entry| inside(&entry.name));
+        listed.suspects.retain(inside);
+        Ok(Mine {
+            entries: listed.entries,
+            suspects: listed.suspects,
+            next_after,
+        })
+    }
+
+    /// Leaves out directories that the source does not have and that are here only because excluded
+    /// entries lie in them: there is nothing to do about them.
+    fn drop_kept(&self, theirs: &[ListEntry], mine: &mut Vec<ListEntry>) {
+        if self.filter.is_empty() {
+            return;
+        }
+        let is_theirs = |name: &Name| {
+            theirs
+                .binary_search_by(|entry| entry.name.cmp(name))
+                .is_ok()
+        };
+        mine.retain(|entry| {
+            entry.kind != Kind::Dir || is_theirs(&entry.name) || !self.is_kept(&entry.name)
+        });
+    }
+
+    fn is_kept(&self, name: &Name) -> bool {
+        let found = survey(self.fs, &self.dir.join(name), self.filter, 0);
+        found.is_ok_and(|found| found.holds_excluded && found.removable == 0)
     }
 }
 

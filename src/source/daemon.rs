@@ -211,6 +211,7 @@ fn engine_settings(opened: &Opened, settings: &Settings) -> Result<engine::Setti
         critical: settings.events_critical,
         terminate_on_critical: settings.on_critical == OnCritical::Terminate,
         suspect_since: Memory::suspect_since(&opened.state),
+        filter: settings.filter.clone(),
     })
 }
 
@@ -292,7 +293,12 @@ impl Daemon {
             is_inotify: settings.watch == WatchBackend::Inotify,
             command,
             data,
-            readers: Readers::start(opened.fs, reading, settings.readers)?,
+            readers: Readers::start(
+                opened.fs,
+                reading,
+                settings.filter.clone(),
+                settings.readers,
+            )?,
             scratch_dir: opened.dir.path().to_owned(),
             scratches: HashMap::new(),
             root: opened.path,

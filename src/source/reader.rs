@@ -16,7 +16,7 @@ use crate::engine::work::{
 };
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat, Way, open_way};
-use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time, Xattrs};
+use crate::tree::{Body, Filter, Kind, ListEntry, Metadata, Name, RelPath, State, Time, Xattrs};
 use crate::wire::message::{ENTRY_COST, xattrs_cost};
 
 /// A file changed less than this long ago is asked for writers before it is read, in seconds. Older
@@ -59,6 +59,7 @@ pub struct OpenFile<H> {
 #[derive(Debug)]
 pub struct Reader<F: Fs> {
     settings: ReaderSettings,
+    filter: Filter,
     buffer: Vec<u8>,
     windows: Arc<Windows>,
     /// Files opened by the last look.
@@ -66,11 +67,12 @@ pub struct Reader<F: Fs> {
 }
 
 impl<F: Fs> Reader<F> {
-    /// A reader.
+    /// A reader that says nothing about what the filter excludes.
     #[must_use]
-    pub fn new(settings: ReaderSettings) -> Self {
+    pub fn new(settings: ReaderSettings, filter: Filter) -> Self {
         Self {
             settings,
+            filter,
             buffer: Vec::new(),
             windows: Arc::default(),
             opened: Vec::new(),
@@ -107,7 +109,7 @@ impl<F: Fs> Reader<F> {
                 let limits = (*content, *streams);
                 self.look(fs, now, dir, names, limits, next_stream)
             }
-            Order::LookDir { dir } => look_dir(fs, dir),
+            Order::LookDir { dir } => look_dir(fs, dir, &self.filter),
             Order::CheckRename { from, to } => check_rename(fs, from, to),
             Order::List {
                 dir,
@@ -116,16 +118,13 @@ impl<F: Fs> Reader<F> {
                 detail,
                 suspicion,
             } => {
-                let after = after.as_ref();
-                list(
-                    fs,
-                    &self.windows,
-                    dir,
-                    after,
-                    *names_max,
-                    *detail,
-                    *suspicion,
-                )
+                let asked = Asked {
+                    after: after.as_ref(),
+                    names_max: *names_max,
+                    detail: *detail,
+                    suspicion: *suspicion,
+                };
+                list(fs, &self.windows, &self.filter, dir, &asked)
             }
             Order::ReadChunk { .. } | Order::EndStream { .. } => {
                 Ok(Finding::StreamEnded { whole: false })
@@ -143,11 +142,15 @@ impl<F: Fs> Reader<F> {
         (content, streams): (bool, usize),
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Result<Finding, Finding> {
+        if self.filter.excludes(dir_path, true) {
+            return Ok(Finding::Excluded);
+        }
         let dir = way(fs, dir_path)?;
         let place = Place {
             fs,
             now,
             dir: &dir,
+            path: dir_path,
             content,
             streams,
         };
@@ -211,14 +214,13 @@ impl<F: Fs> Reader<F> {
         let stat = match fs.stat(dir, &name.name) {
             Ok(stat) => stat,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                return Seen::Is {
-                    state: State::Absent,
-                    while_open: false,
-                    links: None,
-                };
+                return self.nothing_included(place, &name.name);
             }
             Err(error) => return failed("stat", &error),
         };
+        if self.excludes(place, &name.name, stat.kind == Kind::Dir) {
+            return self.nothing_included(place, &name.name);
+        }
         if let Some(links) = links_of(&stat) {
             match &name.further {
                 Further::Unknown if !name.attributes => return Seen::Linked(links),
@@ -243,6 +245,26 @@ impl<F: Fs> Reader<F> {
             Some(libc::ENOENT | libc::ENOTDIR | libc::ESTALE) => Seen::Unsettled,
             _ => failed(operation, &error),
         })
+    }
+
+    /// True if an entry of this kind is excluded in a directory that is not.
+    fn excludes(&self, place: &Place<'_, F>, name: &Name, is_dir: bool) -> bool {
+        let filter = &self.filter;
+        !filter.is_empty() && filter.excludes_entry(&place.path.join(name), is_dir)
+    }
+
+    /// What is said of a name at which nothing is that takes part. If something else could be there that
+    /// does, the sink may still have it, and is told to remove it; it leaves alone what is excluded.
+    fn nothing_included(&self, place: &Place<'_, F>, name: &Name) -> Seen {
+        let all = [true, false].map(|is_dir| self.excludes(place, name, is_dir));
+        if all == [true, true] {
+            return Seen::Excluded;
+        }
+        Seen::Is {
+            state: State::Absent,
+            while_open: false,
+            links: None,
+        }
     }
 
     fn attributes(&mut self, fs: &F, dir: &F::Dir, name: &Name) -> Result<Seen, Step> {
@@ -323,6 +345,7 @@ struct Place<'a, F: Fs> {
     fs: &'a F,
     now: Time,
     dir: &'a F::Dir,
+    path: &'a RelPath,
     content: bool,
     streams: usize,
 }
@@ -457,7 +480,10 @@ fn still_there<F: Fs>(fs: &F, path: &RelPath, dir: &F::Dir) -> bool {
     }
 }
 
-fn look_dir<F: Fs>(fs: &F, path: &RelPath) -> Result<Finding, Finding> {
+fn look_dir<F: Fs>(fs: &F, path: &RelPath, filter: &Filter) -> Result<Finding, Finding> {
+    if filter.excludes(path, true) {
+        return Ok(Finding::Excluded);
+    }
     let dir = way(fs, path)?;
     let stat = fs.stat_dir(&dir).map_err(problem(path, "stat"))?;
     let xattrs = fs
@@ -503,19 +529,47 @@ fn check_rename<F: Fs>(fs: &F, from: &RelPath, to: &RelPath) -> Result<Finding, 
     })
 }
 
-/// One page of a directory; shared with the sink, which compares it with its own.
+/// Which names of a directory are listed, and what is wanted of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Names after this one.
+    pub after: Option<&'a Name>,
+    /// At most so many.
+    pub names_max: usize,
+    /// What of each.
+    pub detail: Detail,
+    /// Which of them to name as suspects.
+    pub suspicion: Option<Suspicion>,
+}
+
+/// One page of a directory, without what is excluded; shared with the sink, which compares it with its
+/// own.
+///
+/// # Errors
+/// What stands in the way, as a finding.
 pub fn list<F: Fs>(
     fs: &F,
     windows: &Windows,
+    filter: &Filter,
     path: &RelPath,
-    after: Option<&Name>,
-    names_max: usize,
-    detail: Detail,
-    suspicion: Option<Suspicion>,
+    asked: &Asked<'_>,
 ) -> Result<Finding, Finding> {
+    if filter.excludes(path, true) {
+        return Ok(Finding::Excluded);
+    }
     let dir = way(fs, path)?;
+    let excludes = |name: &Name, kind: Kind| {
+        !filter.is_empty() && filter.excludes_entry(&path.join(name), kind == Kind::Dir)
+    };
+    // Where the file system does not tell the kind, the stat below decides.
+    let wanted = |name: &[u8], kind: Option<Kind>| match kind {
+        Some(kind) if !filter.is_empty() => {
+            Name::new(name).is_ok_and(|name| !excludes(&name, kind))
+        }
+        _ => true,
+    };
     let (names, more) = windows
-        .page(fs, &dir, path, after, names_max)
+        .page(fs, &dir, path, asked.after, asked.names_max, &wanted)
         .map_err(problem(path, "list"))?;
     let last = names.last().map(|(name, _)| name.clone());
     let mut listed = Listed {
@@ -523,24 +577,14 @@ pub fn list<F: Fs>(
         ..Listed::default()
     };
     for (name, kind) in names {
-        if let (Detail::Kind, Some(kind)) | (Detail::Links, Some(kind @ Kind::Dir)) = (detail, kind)
-        {
-            listed.entries.push(bare(name, kind));
-            continue;
-        }
-        let seen = match detail {
-            Detail::Kind | Detail::Links => fs
-                .stat(&dir, &name)
-                .map(|stat| (bare(name.clone(), stat.kind), stat)),
-            Detail::Everything => list_entry(fs, &dir, &name),
-        };
-        match seen {
+        match list_name(fs, &dir, &name, kind, asked.detail) {
+            Ok((entry, _)) if excludes(&entry.name, entry.kind) => {}
             Ok((entry, stat)) => {
-                if let Some(links) = links_of(&stat) {
+                if let Some(links) = stat.as_ref().and_then(links_of) {
                     listed.linked.push((name.clone(), links));
                 }
-                let suspect = suspicion.is_some_and(|suspicion| suspicion.holds(stat.ctime));
-                if suspect && stat.kind != Kind::Dir {
+                let is_suspect = |stat: Stat| asked.suspicion.is_some_and(|s| s.holds(stat.ctime));
+                if entry.kind != Kind::Dir && stat.is_some_and(is_suspect) {
                     listed.suspects.push(name);
                 }
                 listed.entries.push(entry);
@@ -552,6 +596,28 @@ pub fn list<F: Fs>(
         }
     }
     Ok(Finding::Listed(listed))
+}
+
+/// What is wanted of one name, and its stat if that was needed.
+fn list_name<F: Fs>(
+    fs: &F,
+    dir: &F::Dir,
+    name: &Name,
+    kind: Option<Kind>,
+    detail: Detail,
+) -> io::Result<(ListEntry, Option<Stat>)> {
+    match (detail, kind) {
+        (Detail::Kind, Some(kind)) | (Detail::Links, Some(kind @ Kind::Dir)) => {
+            Ok((bare(name.clone(), kind), None))
+        }
+        (Detail::Kind | Detail::Links, _) => {
+            let stat = fs.stat(dir, name)?;
+            Ok((bare(name.clone(), stat.kind), Some(stat)))
+        }
+        (Detail::Everything, _) => {
+            list_entry(fs, dir, name).map(|(entry, stat)| (entry, Some(stat)))
+        }
+    }
 }
 
 fn bare(name: Name, kind: Kind) -> ListEntry {

@@ -13,6 +13,7 @@ use crate::engine::work::{Finding, Order};
 use crate::error::Error;
 use crate::fs::real::{RealFile, RealFs};
 use crate::fs::windows::Windows;
+use crate::tree::Filter;
 
 /// Findings that wait for the loop; readers wait when there are more.
 const FINDINGS_MAX: usize = 256;
@@ -24,6 +25,7 @@ struct Shared {
     fs: RealFs,
     settings: ReaderSettings,
     windows: Arc<Windows>,
+    filter: Filter,
     streams: Mutex<HashMap<u64, Stream>>,
     next_stream: AtomicU64,
 }
@@ -41,12 +43,14 @@ impl Readers {
     pub(super) fn start(
         fs: RealFs,
         settings: ReaderSettings,
+        filter: Filter,
         threads: usize,
     ) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             fs,
             settings,
             windows: Arc::default(),
+            filter,
             streams: Mutex::new(HashMap::new()),
             next_stream: AtomicU64::new(1),
         });
@@ -100,7 +104,8 @@ impl Shared {
         to_do: &crossbeam_channel::Receiver<(Ticket, Order)>,
         results: &mpsc::Sender<(Ticket, Finding)>,
     ) {
-        let mut reader = Reader::new(self.settings).sharing(Arc::clone(&self.windows));
+        let mut reader =
+            Reader::new(self.settings, self.filter.clone()).sharing(Arc::clone(&self.windows));
         for (ticket, order) in to_do {
             let finding = self.carry_out(&mut reader, &order);
             if results.blocking_send((ticket, finding)).is_err() {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::{ProblemsReport, QueueReport, Status, TransferReport};
 use crate::tree::{
-    Body, Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, Time,
+    Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, Time,
 };
 
 /// Version of the protocol. Peers with another major number refuse each other.
@@ -276,6 +276,8 @@ pub enum Refusal {
     Halted,
     /// No space, inodes or quota left for content.
     Full,
+    /// The directory stays, because excluded entries lie in it; everything else in it was removed.
+    Kept,
 }
 
 /// Answer to a listing: names at which the source must look again.
@@ -318,6 +320,9 @@ pub enum Command {
         payload_bytes_max: u64,
         /// Device and inode of the source's root, for the operator.
         root: String,
+        /// Which entries take part; the sink leaves all others alone.
+        #[serde(default, skip_serializing_if = "Filter::is_empty")]
+        filter: Filter,
     },
     /// Sink: Synchronisation was seen on every data connection, nothing older can take effect.
     RegistrationSuccess {
@@ -446,6 +451,8 @@ pub enum ErrorCode {
     Terminating,
     /// A deadline of the handshake passed.
     Timeout,
+    /// The filters of the source exclude what was named.
+    Excluded,
 }
 
 /// What an operator can ask.

@@ -86,8 +86,13 @@ impl<'a> Source<'a> {
 
     /// Starts it at these addresses and waits until it has printed where it listens.
     pub fn start_at(fixture: &'a Fixture, addresses: &Addresses) -> Self {
+        Self::start_with(fixture, addresses, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(fixture: &'a Fixture, addresses: &Addresses, more: &[&str]) -> Self {
         let mut command = fixture.osync("source");
-        command.arg("source").arg(fixture.source());
+        command.arg("source").arg(fixture.source()).args(more);
         command.args(["--command", &addresses.command, "--data", &addresses.data]);
         let mut process = fixture.start("source", &mut command);
         let addresses = printed_addresses(&mut process);

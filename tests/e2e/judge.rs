@@ -11,11 +11,19 @@ const SHOWN_MAX: usize = 40;
 ///
 /// Content is compared by checksum and times in nanoseconds (rsync alone compares whole seconds).
 pub fn rsync_difference(source: &Path, target: &Path) -> String {
-    rsync_difference_except(source, target, &[])
+    rsync_difference_with(&[], source, target)
 }
 
 /// The same, leaving out what these patterns of rsync match.
 pub fn rsync_difference_except(source: &Path, target: &Path, excluded: &[&str]) -> String {
+    let patterns = excluded
+        .iter()
+        .map(|pattern| format!("--exclude={pattern}"));
+    rsync_difference_with(&patterns.collect::<Vec<_>>(), source, target)
+}
+
+/// The same with more options, such as filters.
+pub fn rsync_difference_with(more: &[String], source: &Path, target: &Path) -> String {
     let output = Command::new("rsync")
         .args([
             "-aHAXSn",
@@ -24,11 +32,7 @@ pub fn rsync_difference_except(source: &Path, target: &Path, excluded: &[&str]) 
             "-i",
             "--modify-window=-1",
         ])
-        .args(
-            excluded
-                .iter()
-                .map(|pattern| format!("--exclude={pattern}")),
-        )
+        .args(more)
         .args([contents_of(source), contents_of(target)])
         .output()
         .expect("rsync is installed; scripts/test installs it");

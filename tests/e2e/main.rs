@@ -15,6 +15,7 @@ mod wait;
 
 mod bad_input;
 mod fidelity;
+mod filters;
 mod kill_and_restart;
 mod main_job;
 mod operations;

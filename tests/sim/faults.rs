@@ -1,8 +1,30 @@
 //! The catalogue of faults: what may go wrong in one run.
 
 use osync::engine::replica::Rule;
+use osync::tree::Filter;
 
 use crate::rng::Rng;
+
+/// Rules of the runs that have some. Patterns that do not look at the kind come most often, as only what
+/// they exclude can be planted.
+const FILTERS: [&str; 10] = [
+    "- b",
+    "- /b",
+    "- a/b",
+    "- /a/a\n- c",
+    "+ /a/b\n- b",
+    "+ a\n- /*/b",
+    "- b/**",
+    "- b/",
+    "+ */\n- b",
+    "- a/*/\n- /c",
+];
+
+/// A filter from its rules.
+pub fn filter(rules: &str) -> Filter {
+    let rules = osync::tree::Rule::parse_lines(rules.as_bytes()).expect("rules");
+    Filter::new(rules).expect("few rules")
+}
 
 /// How often each fault strikes, once in so many steps; 0 is never. Small worlds meet each other most.
 #[derive(Debug, Clone)]
@@ -26,6 +48,12 @@ pub struct Faults {
     pub data_connections: usize,
     pub sinks_away_at_start: bool,
     pub users_between_steps: bool,
+    /// Users act mostly when everything has come to rest. Only then does the sink hold what a rename
+    /// names.
+    pub calm: bool,
+    /// How often somebody puts something excluded into the target.
+    pub planted: usize,
+    pub filter: Filter,
     pub without: Option<Rule>,
 }
 
@@ -52,6 +80,9 @@ impl Faults {
             data_connections: 1,
             sinks_away_at_start: false,
             users_between_steps: true,
+            calm: false,
+            planted: 0,
+            filter: Filter::default(),
             without: None,
         }
     }
@@ -109,6 +140,17 @@ impl Faults {
         faults.window_messages = 12 + rng.below(40) as u64;
         faults.data_connections = 1 + rng.below(3);
         faults.sinks_away_at_start = rng.once_in(4);
+        if rng.once_in(3) {
+            faults.filter = filter(FILTERS[rng.below(FILTERS.len())]);
+            faults.planted = 2 + rng.below(8);
+        }
+        // A problem that a source forgets when it dies is not yet looked at again like a lost event, which
+        // calm runs would see.
+        let may_be_calm = faults.source_crash == 0 || faults.unreadable == 0;
+        if rng.once_in(3) && may_be_calm {
+            faults.calm = true;
+            faults.users_between_steps = rng.once_in(4);
+        }
         faults
     }
 }

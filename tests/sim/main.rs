@@ -11,6 +11,7 @@
 )]
 
 mod faults;
+mod planted;
 mod rng;
 mod scenarios;
 mod users;

@@ -2,6 +2,7 @@
 //! the order in which it breaks a replicator without the rule.
 
 mod durability;
+mod filters;
 mod flush;
 mod links;
 mod order;

@@ -14,6 +14,7 @@ use osync::engine::source::{self, Source};
 use osync::engine::work::{Detail, Finding, Order, Seen, Spilled};
 use osync::engine::{Now, Ticket};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
+use osync::report::{Phase, SinkStatus};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
@@ -23,6 +24,7 @@ use osync::wire::message::{Change, Command, Credit, Outcome, Reply, Request, ToS
 use osync::wire::{self, Frames};
 
 use crate::faults::Faults;
+use crate::planted::Planted;
 use crate::rng::Rng;
 use crate::users::Users;
 
@@ -50,6 +52,8 @@ struct SourceProcess {
     barriers: Vec<(Ticket, u64)>,
     next_stream: u64,
     spilled: Spill,
+    /// When this process was first seen with a session.
+    transfer_since: Option<Time>,
 }
 
 /// The sink's process.
@@ -77,6 +81,8 @@ pub struct World {
     rng: Rng,
     faults: Faults,
     pub users: Arc<Mutex<Users>>,
+    /// What strangers put into the target where filters exclude it.
+    pub planted: Planted,
     pub src: MemoryFs,
     pub dst: MemoryFs,
     ms: u64,
@@ -156,6 +162,7 @@ impl World {
         let mut world = Self {
             rng: Rng::new(seed),
             users: Arc::new(Mutex::new(users)),
+            planted: Planted::default(),
             src: MemoryFs::default(),
             dst: MemoryFs::default(),
             ms: 10_000,
@@ -269,22 +276,27 @@ impl World {
             critical: 0.9,
             terminate_on_critical: false,
             suspect_since: self.state.durable_as_of.clone(),
+            filter: self.faults.filter.clone(),
         };
         let mut out = Vec::new();
         let engine = Source::new(settings, self.now(), &mut out);
         self.source = Some(SourceProcess {
             engine,
             watch: MemoryWatch::new(self.src.clone()),
-            reader: Reader::new(ReaderSettings {
-                inline_bytes_max: 8,
-                lease: true,
-            }),
+            reader: Reader::new(
+                ReaderSettings {
+                    inline_bytes_max: 8,
+                    lease: true,
+                },
+                self.faults.filter.clone(),
+            ),
             orders: Vec::new(),
             found: Vec::new(),
             streams: HashMap::new(),
             barriers: Vec::new(),
             next_stream: 0,
             spilled: Spill::default(),
+            transfer_since: None,
         });
         self.source_actions(out);
     }
@@ -648,6 +660,7 @@ impl World {
                 }
                 sink::Action::Apply { number, change } => process.work.push((number, change)),
                 sink::Action::FreeStages => process.applier.free_stages(),
+                sink::Action::Filter(filter) => process.applier.set_filter(filter),
                 sink::Action::Sync { standing, .. } => process.sync = Some(standing),
                 sink::Action::ReleaseBrake => process.applier.brake.release(),
                 sink::Action::Log { text, .. } => self.say(|| format!("sink: {text}")),
@@ -815,7 +828,8 @@ impl World {
         {
             let disk = self.src.disk();
             for (path, ino) in disk.paths() {
-                if disk.stat(ino).is_ok_and(|stat| stat.kind == Kind::File) {
+                let is_file = disk.stat(ino).is_ok_and(|stat| stat.kind == Kind::File);
+                if is_file && !self.faults.filter.excludes(&path, false) {
                     files.insert(path, disk.content(ino).expect("a listed inode").to_vec());
                 }
             }
@@ -887,6 +901,7 @@ impl World {
             return Ok(());
         }
         self.dst_seen = disk.changes;
+        self.planted.judge(&disk, &self.faults.filter)?;
         let users = self.users.lock().expect("no panic in users");
         let paths = disk.paths();
         let open: Vec<_> = paths
@@ -902,7 +917,7 @@ impl World {
             let content = disk.content(ino).map_err(|e| e.to_string())?.to_vec();
             // A power cut empties files that were not durable; that they heal is judged at the end.
             let emptied = self.power_was_cut && content.iter().all(|&byte| byte == 0);
-            if emptied || open.contains(&ino) {
+            if emptied || self.planted.holds(&path) || open.contains(&ino) {
                 continue;
             }
             let known = users
@@ -923,7 +938,12 @@ impl World {
     pub fn difference(&self) -> Option<String> {
         let (src, dst) = (self.src.disk(), self.dst.disk());
         let view = |disk: &Disk| -> BTreeMap<RelPath, String> {
-            let paths = disk.paths();
+            let takes_part = |path: &RelPath, ino| {
+                let is_dir = disk.stat(ino).is_ok_and(|stat| stat.kind == Kind::Dir);
+                !self.faults.filter.excludes(path, is_dir)
+            };
+            let mut paths = disk.paths();
+            paths.retain(|(path, ino)| takes_part(path, *ino));
             let mut first_names = BTreeMap::new();
             for (path, ino) in &paths {
                 first_names.entry(*ino).or_insert_with(|| path.clone());
@@ -948,7 +968,9 @@ impl World {
                 })
                 .collect()
         };
-        let (src, dst) = (view(&src), view(&dst));
+        let (src, mut dst) = (view(&src), view(&dst));
+        // A directory that only holds what is excluded stays.
+        dst.retain(|path, _| src.contains_key(path) || !self.planted.lies_below(path));
         let paths = src.keys().chain(dst.keys());
         let differ = paths
             .into_iter()
@@ -969,9 +991,18 @@ impl World {
         self.barriers();
         self.sink_event(sink::Event::Tick);
         let now = self.now();
-        if let Some(process) = &self.source {
+        if let Some(process) = &mut self.source {
+            let in_transfer = |sink: &SinkStatus| sink.phase == Phase::Transfer;
+            if process.engine.status(now).sinks.iter().any(in_transfer) {
+                process.transfer_since.get_or_insert(now.wall);
+            }
             for (sink, time) in process.engine.durable_as_of(now) {
-                self.state.durable_as_of.insert(sink.to_owned(), time);
+                // As the daemon does it: while the comparison that began with the session goes on, what
+                // an earlier process left open is still open.
+                let known = self.state.durable_as_of.contains_key(sink);
+                if !known || process.transfer_since.is_some_and(|first| time > first) {
+                    self.state.durable_as_of.insert(sink.to_owned(), time);
+                }
             }
         }
     }
@@ -1012,7 +1043,9 @@ impl World {
             self.strike();
         }
         match self.rng.below(11) {
-            0 if !self.healed => self.user(),
+            0 if !self.healed && (!self.faults.calm || self.idle() || self.rng.once_in(30)) => {
+                self.user();
+            }
             1 | 2 => self.watch_step(),
             3 => self.read_step(),
             4 => self.found_step(),
@@ -1078,6 +1111,27 @@ impl World {
         if flush {
             self.ask_flush();
         }
+        if faults.planted > 0 && self.rng.once_in(faults.planted * 5) {
+            self.plant();
+        }
+    }
+
+    /// A stranger puts something excluded into some directory of the target.
+    fn plant(&mut self) {
+        let mut rng = self.rng.clone();
+        let mut disk = self.dst.disk();
+        let planted = self.planted.plant(&mut disk, &mut rng, &self.faults);
+        drop(disk);
+        self.rng = rng;
+        if let Some(path) = planted {
+            self.say(|| format!("PLANTED {path}"));
+        }
+    }
+
+    /// Where something excluded stands in the way of an entry of the source, it is taken away.
+    pub fn uproot(&mut self) {
+        let (src, mut dst) = (self.src.disk(), self.dst.disk());
+        self.planted.uproot(&src, &mut dst);
     }
 
     /// All faults end; both processes run.
@@ -1095,6 +1149,7 @@ impl World {
             disk.watches_max = usize::MAX;
         }
         self.dst.disk().bytes_max = usize::MAX;
+        self.uproot();
         if self.source.is_none() {
             self.start_source();
         }
@@ -1109,7 +1164,8 @@ impl World {
 
     /// Runs until everything has healed and both trees are equal. Returns a digest of the history.
     pub fn run(mut self) -> Result<u64, String> {
-        let restless = self.faults.user_acts as u64 * 40;
+        let pace = if self.faults.calm { 200 } else { 40 };
+        let restless = self.faults.user_acts as u64 * pace;
         for _ in 0..restless {
             self.step()?;
             if self.users().acts_left == 0 && self.rng.once_in(50) {

@@ -104,6 +104,7 @@ pub(in crate::cli) fn sample_transfer() -> TransferReport {
             },
             retries: 3,
             read_while_open: 1,
+            kept_dirs: 2,
             in_flight_messages: 7,
             streams: vec![path(b"vm/disk.img")],
             epoch: Some("00c0ffee00c0ffee".into()),

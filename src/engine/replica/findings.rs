@@ -144,6 +144,7 @@ impl Replica {
                 self.stream_ended(now, stream, whole, out);
             }
             (Work::Void, finding) => close_streams(&finding, out),
+            (work, Finding::Excluded) => self.say_nothing(now, lane, work, out),
             (work, Finding::Broken(highest)) => self.broken(now, lane, work, &highest, out),
             (
                 work,
@@ -230,6 +231,7 @@ impl Replica {
                     };
                     self.streams.insert(stream, begun);
                 }
+                Seen::Excluded => self.ledger.forget(&path),
                 Seen::Unread if visit.is_some() => unread.push_back(name),
                 other => self.not_told(now, lane, path, wish, other),
             }
@@ -325,6 +327,10 @@ impl Replica {
                 self.queue(lane).put(now.ms, path, wish);
             }
             Seen::NoStream => self.queue(lane).park(now.ms, path, wish),
+            Seen::Excluded => {
+                self.ledger.forget(&path);
+                self.links.forget_subtree(&path);
+            }
             Seen::Linked(links) => self.seen_linked(now, lane, path, wish, links),
             Seen::Failed { operation, errno } => {
                 let failure = Failure {
@@ -635,6 +641,20 @@ impl Replica {
                 self.put_back(now, lane, work, out)
             }
             Work::DirMeta { .. } | Work::Void => {}
+        }
+    }
+
+    /// The directory is excluded: nothing is said of it or of what is below (rule 35).
+    fn say_nothing(&mut self, now: Now, lane: Lane, work: Work, out: &mut Vec<Action>) {
+        match work {
+            Work::Looks(looks) => {
+                self.looked_for_visit(lane, looks.visit, looks.names.len() as u32);
+            }
+            Work::List { visit } => {
+                self.walker(lane).drop_visit(visit);
+            }
+            Work::DirMeta { dir, .. } => self.ledger.forget(&dir),
+            work => self.put_back(now, lane, work, out),
         }
     }
 

@@ -296,6 +296,7 @@ pub struct Replica {
     pub(crate) applied_meter: Meter,
     pub(crate) retries: u64,
     pub(crate) read_while_open: u64,
+    pub(crate) kept_dirs: u64,
     pub(crate) sessions: u64,
     never_settling: BTreeMap<RelPath, u64>,
     /// Nothing more is handed out: the sink is leaving.
@@ -333,6 +334,7 @@ impl Replica {
             applied_meter: Meter::default(),
             retries: 0,
             read_while_open: 0,
+            kept_dirs: 0,
             sessions: 0,
             never_settling: BTreeMap::new(),
             quiet: false,
@@ -407,6 +409,8 @@ impl Replica {
             PathEvent::Suspect(path) => {
                 self.compare(Lane::Backlog, path.clone(), Rescan::compare(stamp));
             }
+            PathEvent::NamesChanged(dir) if self.ledger.stands_for(dir) => {}
+            PathEvent::NamesChanged(dir) => self.parent_meta(now, Lane::Live, dir, stamp),
             PathEvent::Overflow | PathEvent::Unmounted => {}
         }
         self.shed(now);
@@ -658,14 +662,14 @@ impl Replica {
         }
     }
 
-    /// Owes a rescan of everything, which does not trust what changed within the suspicion.
-    pub fn owe_suspect(&mut self, suspicion: Suspicion, stamp: Stamp) {
+    /// Owes a rescan of a subtree, which does not trust what changed within the suspicion.
+    pub fn owe_suspect(&mut self, path: RelPath, suspicion: Suspicion, stamp: Stamp) {
         self.last_pos = stamp.pos;
         let rescan = match self.limits.keeps(Rule::Suspicion) {
             true => Rescan::suspect(stamp, suspicion, stamp.pos),
             false => Rescan::compare(stamp),
         };
-        self.owe(RelPath::root(), rescan);
+        self.owe(path, rescan);
     }
 
     /// Owes a rescan of a subtree.

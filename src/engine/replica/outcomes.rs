@@ -124,6 +124,11 @@ impl Replica {
         };
         let (lane, stamp) = (message.lane, message.stamp);
         for (at, refusal) in outcome.refused {
+            if refusal == Refusal::Kept {
+                // All is done that may be done: nothing waits for what is excluded.
+                self.kept_dirs += 1;
+                continue;
+            }
             let Some(message) = self.in_flight.get_mut(&number) else {
                 return;
             };
@@ -188,6 +193,8 @@ impl Replica {
                 };
                 self.queue(lane).put(now.ms, path, wish);
             }
+            // Counted by whoever asks: it is as good as done.
+            Refusal::Kept => {}
             Refusal::Halted => {
                 let failure = Failure {
                     side: Side::Sink,

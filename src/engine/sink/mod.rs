@@ -4,6 +4,7 @@ mod order;
 
 use super::Now;
 use super::session::{Heartbeat, Pulse};
+use crate::tree::Filter;
 use crate::wire::message::{
     Change, Command, Credit, ErrorAnswer, ErrorCode, Outcome, RegistrationRequest, ResumePoint,
     ToSink, ToSource, VERSION,
@@ -91,6 +92,8 @@ pub enum Action {
     },
     /// Free the stages of all streams: the session they belong to is over.
     FreeStages,
+    /// From now on, leave alone what this filter excludes.
+    Filter(Filter),
     /// Make everything applied so far durable, record the standing, answer with [`Event::Synced`].
     Sync {
         /// What to record once the sync has succeeded.
@@ -154,6 +157,8 @@ pub struct Sink {
     nonces: Vec<u64>,
     epoch: Option<u64>,
     source_id: String,
+    /// What the source says that takes part.
+    filter: Filter,
     order: Order,
     /// Nothing of an older epoch can take effect any more, and it was synced.
     clean: bool,
@@ -183,6 +188,7 @@ impl Sink {
             nonces: Vec::new(),
             epoch: None,
             source_id: String::new(),
+            filter: Filter::default(),
             order: Order::default(),
             clean: false,
             standing,
@@ -318,6 +324,8 @@ impl Sink {
             epoch,
             ..Standing::default()
         };
+        // Nothing is being applied now, and nothing is until the source knows of the success.
+        out.push(Action::Filter(self.filter.clone()));
         out.push(Action::SendCommand(Command::RegistrationSuccess {
             epoch,
             credit: self.granted,
@@ -334,11 +342,15 @@ impl Sink {
         let ours = |epoch: u64| self.epoch == Some(epoch);
         match message {
             Command::RegistrationRequestAcknowledgement {
-                epoch, source_id, ..
+                epoch,
+                source_id,
+                filter,
+                ..
             } => {
                 if matches!(self.phase, Phase::Registering { .. }) {
                     self.epoch = Some(epoch);
                     self.source_id = source_id;
+                    self.filter = filter;
                 }
             }
             Command::RegistrationSuccessAcknowledgement { epoch } if ours(epoch) => {

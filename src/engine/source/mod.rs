@@ -3,6 +3,7 @@
 //! It owns what all sinks share (which directory a watch means, the order of causes, the operator's
 //! requests) and one [`Replica`] for each sink.
 
+mod filtering;
 mod operator;
 mod registration;
 
@@ -17,8 +18,8 @@ use super::work::{Detail, Finding, Order, Spilled};
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
 use crate::report::Phase;
-use crate::source::watch::{RawEvent, Wd};
-use crate::tree::{RelPath, Time};
+use crate::source::watch::{RawEvent, Wd, What};
+use crate::tree::{Filter, RelPath, Time};
 use crate::wire::message::{Command, ToSink, ToSource};
 
 use operator::Flush;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub terminate_on_critical: bool,
     /// Changes since then may have been forgotten by an earlier process; by sink id.
     pub suspect_since: BTreeMap<String, Time>,
+    /// Which entries take part.
+    pub filter: Filter,
 }
 
 /// What happened.
@@ -192,8 +195,11 @@ pub struct Source {
     pos: u64,
     arming: Scan,
     next_ticket: u64,
+    /// Directories without a watch, and since when nobody has compared what changed there, by
+    /// [`Now::ms`].
     unwatched: BTreeMap<RelPath, u64>,
     unwatched_more: u64,
+    unwatched_more_since_ms: u64,
     rewalk_ms: u64,
     /// When the event queue was last known to be empty, by the wall clock.
     queue_empty: Time,
@@ -224,6 +230,7 @@ impl Source {
             next_ticket: 0,
             unwatched: BTreeMap::new(),
             unwatched_more: 0,
+            unwatched_more_since_ms: now.ms,
             rewalk_ms: now.ms + REWALK_MS,
             queue_empty: now.wall,
             fill: (0, 0.0),
@@ -315,7 +322,7 @@ impl Source {
         let mut given_up = Vec::new();
         self.bindings.expire(now, &mut given_up);
         for event in given_up {
-            self.path_event(now, &event, out);
+            self.path_event(now, event, out);
         }
         if now.ms >= self.rewalk_ms {
             self.rewalk_ms = now.ms + REWALK_MS;
@@ -329,16 +336,28 @@ impl Source {
     fn raw(&mut self, now: Now, raw: &RawEvent, out: &mut Vec<Action>) {
         let mut events = Vec::with_capacity(1);
         self.bindings.translate(now, raw, &mut events);
+        let names_stay = matches!(raw.what, What::Modified | What::Closed | What::Attributes);
         for event in events {
-            self.path_event(now, &event, out);
+            if !(names_stay && self.is_excluded(&event)) {
+                self.path_event(now, event, out);
+            }
         }
     }
 
-    fn path_event(&mut self, now: Now, event: &PathEvent, out: &mut Vec<Action>) {
+    fn path_event(&mut self, now: Now, event: PathEvent, out: &mut Vec<Action>) {
         if self.phase == Phase::Termination {
             // No new changes are taken; a later start compares.
             return;
         }
+        if self.settings.filter.is_empty() {
+            return self.included_event(now, &event, out);
+        }
+        for event in self.included(event, out) {
+            self.included_event(now, &event, out);
+        }
+    }
+
+    fn included_event(&mut self, now: Now, event: &PathEvent, out: &mut Vec<Action>) {
         match event {
             PathEvent::Overflow => return self.overflowed(now),
             PathEvent::Unmounted => {
@@ -362,7 +381,10 @@ impl Source {
                 };
                 self.arming.owe(path.clone(), stamp);
             }
-            PathEvent::Suspect(_) | PathEvent::Touched { .. } | PathEvent::Renamed { .. } => {}
+            PathEvent::Suspect(_)
+            | PathEvent::NamesChanged(_)
+            | PathEvent::Touched { .. }
+            | PathEvent::Renamed { .. } => {}
         }
         let stamp = self.stamp(now);
         for (_, replica) in self.replicas.values_mut() {
@@ -376,7 +398,7 @@ impl Source {
         let suspicion = Suspicion::new(self.queue_empty, now.wall);
         let stamp = self.stamp(now);
         for (_, replica) in self.replicas.values_mut() {
-            replica.owe_suspect(suspicion, stamp);
+            replica.owe_suspect(RelPath::root(), suspicion, stamp);
         }
         self.arming.owe(RelPath::root(), stamp);
     }
@@ -433,18 +455,19 @@ impl Source {
         });
         let gone = matches!(result, Err(libc::ENOENT | libc::ENOTDIR));
         if bound || gone {
-            if self.unwatched.remove(&path).is_some() && bound {
-                // What changed while it had no watch was told by nobody.
-                let stamp = self.stamp(now);
-                for (_, replica) in self.replicas.values_mut() {
-                    replica.owe(path.clone(), Rescan::compare(stamp));
-                }
+            if let Some(since_ms) = self.unwatched.remove(&path)
+                && bound
+            {
+                self.compare_untold(now, path, since_ms);
             }
         } else if !self.unwatched.contains_key(&path) {
-            if self.unwatched.len() >= UNWATCHED_MAX {
-                self.unwatched_more += 1;
-            } else {
+            if self.unwatched.len() < UNWATCHED_MAX {
                 self.unwatched.insert(path, now.ms);
+            } else {
+                if self.unwatched_more == 0 {
+                    self.unwatched_more_since_ms = now.ms;
+                }
+                self.unwatched_more += 1;
             }
         }
     }
@@ -454,19 +477,30 @@ impl Source {
         if self.unwatched.is_empty() {
             return;
         }
-        let stamp = self.stamp(now);
-        let all = std::mem::take(&mut self.unwatched_more) > 0;
-        let mut tops: Vec<RelPath> = Vec::new();
-        for path in self.unwatched.keys() {
-            if !tops.last().is_some_and(|top| top.covers(path)) {
-                tops.push(path.clone());
+        let mut tops: Vec<(RelPath, u64)> = Vec::new();
+        if std::mem::take(&mut self.unwatched_more) > 0 {
+            tops.push((RelPath::root(), self.unwatched_more_since_ms));
+        }
+        for (path, since_ms) in &mut self.unwatched {
+            let since_ms = std::mem::replace(since_ms, now.ms);
+            match tops.last_mut() {
+                Some((top, since)) if top.covers(path) => *since = since_ms.min(*since),
+                _ => tops.push((path.clone(), since_ms)),
             }
         }
-        let paths = if all { vec![RelPath::root()] } else { tops };
-        for path in paths {
-            for (_, replica) in self.replicas.values_mut() {
-                replica.owe(path.clone(), Rescan::compare(stamp));
-            }
+        for (path, since_ms) in tops {
+            self.compare_untold(now, path, since_ms);
+        }
+    }
+
+    /// What changed in a directory while it had no watch was told by nobody, so that its files are not
+    /// trusted by size and time (rule 21).
+    fn compare_untold(&mut self, now: Now, path: RelPath, since_ms: u64) {
+        let age_secs = (now.ms.saturating_sub(since_ms) / 1000) as i64 + 1;
+        let suspicion = Suspicion::new(now.wall.minus_secs(age_secs), now.wall);
+        let stamp = self.stamp(now);
+        for (_, replica) in self.replicas.values_mut() {
+            replica.owe_suspect(path.clone(), suspicion, stamp);
         }
     }
 

@@ -50,6 +50,9 @@ impl Source {
                 Reply::Done
             }
             Request::Resume => self.resume(now, out),
+            Request::Rescan { path } if self.settings.filter.excludes(&path, true) => {
+                self.refuse_excluded(&path)
+            }
             Request::Rescan { path } => {
                 let stamp = self.stamp(now);
                 for (_, replica) in self.replicas.values_mut() {
@@ -57,21 +60,43 @@ impl Source {
                 }
                 Reply::Done
             }
-            Request::Enqueue { paths } => {
-                let stamp = self.stamp(now);
-                for (_, replica) in self.replicas.values_mut() {
-                    for path in &paths {
-                        replica.enqueue(now, stamp, path.clone());
-                    }
+            Request::Enqueue { paths } => match self.first_excluded(&paths) {
+                Some(path) => self.refuse_excluded(path),
+                None => {
+                    self.enqueue(now, &paths);
+                    Reply::Done
                 }
-                Reply::Done
-            }
+            },
             Request::Stop => return self.stop(now, Some((peer, id)), out),
         };
         out.push(Action::SendCommand {
             peer,
             message: Command::Reply { id, reply },
         });
+    }
+
+    fn enqueue(&mut self, now: Now, paths: &[RelPath]) {
+        let stamp = self.stamp(now);
+        for (_, replica) in self.replicas.values_mut() {
+            for path in paths {
+                replica.enqueue(now, stamp, path.clone());
+            }
+        }
+    }
+
+    /// The first path at which nothing takes part, whatever is there.
+    fn first_excluded<'a>(&self, paths: &'a [RelPath]) -> Option<&'a RelPath> {
+        let filter = &self.settings.filter;
+        paths.iter().find(|path| filter.excludes_all(path))
+    }
+
+    fn refuse_excluded(&self, path: &RelPath) -> Reply {
+        let rule = self.settings.filter.why(path, true);
+        let rule = rule.map(|rule| format!(" by the rule '{rule}'"));
+        Reply::Refused(ErrorAnswer {
+            code: ErrorCode::Excluded,
+            message: format!("'{path}' is excluded{}", rule.unwrap_or_default()),
+        })
     }
 
     fn resume(&mut self, now: Now, out: &mut Vec<Action>) -> Reply {
@@ -135,7 +160,7 @@ impl Source {
             &mut given_up,
         );
         for event in given_up {
-            self.path_event(now, &event, out);
+            self.path_event(now, event, out);
         }
         self.rewalk_unwatched(now);
         let pos = self.pos;
@@ -211,7 +236,10 @@ impl Source {
     }
 
     fn sees_all(&self) -> bool {
-        self.halted.is_none() && self.unwatched.is_empty() && self.unwatched_more == 0
+        // Half of a rename that was read says that something has changed, and not yet what.
+        let knows_all = self.bindings.deadline().is_none();
+        let watches_all = self.unwatched.is_empty() && self.unwatched_more == 0;
+        self.halted.is_none() && knows_all && watches_all
     }
 
     /// True if nothing is left to do on any sink but problems; `None` if no sink is known.
@@ -383,6 +411,7 @@ impl Replica {
             rate_5min: self.applied_meter.rate(now.ms, 300),
             retries: self.retries,
             read_while_open: self.read_while_open,
+            kept_dirs: self.kept_dirs,
             in_flight_messages: self.in_flight_messages(),
             streams: self.stream_paths(),
             epoch: link.map(|link| format!("{:016x}", link.epoch)),

@@ -7,6 +7,7 @@ use crate::engine::replica::Replica;
 use crate::engine::session::{ANNOUNCE_MS, Pulse, SINKS_MAX, SYNCHRONISATION_MS, Session, State};
 use crate::engine::walk::Suspicion;
 use crate::report::Phase;
+use crate::tree::RelPath;
 use crate::wire::PAYLOAD_BYTES_MAX;
 use crate::wire::message::{
     Command, Credit, ErrorAnswer, ErrorCode, RegistrationRequest, Reply, ToSink, ToSource,
@@ -209,6 +210,7 @@ impl Source {
                 source_id: self.settings.source_id.clone(),
                 payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
                 root: self.settings.root_identity.clone(),
+                filter: self.settings.filter.clone(),
             };
             out.push(Action::SendCommand { peer, message });
         }
@@ -264,7 +266,8 @@ impl Source {
         if let Some((_, replica)) = self.replicas.get_mut(&key) {
             replica.attach(now, stamp, epoch, peers, credit, resume.as_ref());
             if let Some(since) = suspect_since {
-                replica.owe_suspect(Suspicion::new(since, now.wall), stamp);
+                let suspicion = Suspicion::new(since, now.wall);
+                replica.owe_suspect(RelPath::root(), suspicion, stamp);
             }
         }
     }

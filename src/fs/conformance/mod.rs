@@ -78,7 +78,7 @@ macro_rules! cases {
             link_takes_no_other_inode, special_entries_are_linked_too,
             odd_names, no_limit_on_path_length, symlinks_are_never_directories, lists_are_whole,
             make_dir_needs_a_free_name, remove_file_takes_no_directory, remove_tree_takes_all,
-            remove_tree_takes_directories_only, rename_replaces, missing_names_are_enoent,
+            remove_tree_takes_directories_only, remove_dir_takes_empty_ones_only, rename_replaces, missing_names_are_enoent,
             tidy_keeps_the_roots_time,
         );
     };

@@ -217,6 +217,24 @@ pub(crate) fn remove_tree_takes_directories_only<F: Fs>(on: &Fixture<F>) {
     assert_eq!(on.names(&root).len(), 3);
 }
 
+pub(crate) fn remove_dir_takes_empty_ones_only<F: Fs>(on: &Fixture<F>) {
+    let root = on.fs.root().unwrap();
+    on.mkdir(&root, "dir");
+    on.write(&on.at("dir"), "inside", b"kept");
+    on.symlink(&root, "link", "dir");
+    for (other, errno) in [
+        ("dir", libc::ENOTEMPTY),
+        ("link", libc::ENOTDIR),
+        ("missing", libc::ENOENT),
+    ] {
+        let refused = on.fs.remove_dir(&root, &name(other));
+        assert_eq!(code(refused), Some(errno), "{other}");
+    }
+    on.fs.remove_file(&on.at("dir"), &name("inside")).unwrap();
+    on.fs.remove_dir(&root, &name("dir")).unwrap();
+    assert_eq!(on.names(&root).len(), 1);
+}
+
 pub(crate) fn rename_replaces<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
     on.mkdir(&root, "dir");

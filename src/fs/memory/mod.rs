@@ -277,6 +277,10 @@ impl Fs for MemoryFs {
         self.step().unlink(dir.0.ino, name)
     }
 
+    fn remove_dir(&self, dir: &MemoryDir, name: &Name) -> io::Result<()> {
+        self.step().remove_dir(dir.0.ino, name)
+    }
+
     fn remove_tree(&self, dir: &MemoryDir, name: &Name) -> io::Result<()> {
         self.step().remove_tree(dir.0.ino, name)
     }

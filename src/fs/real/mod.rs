@@ -337,6 +337,15 @@ impl Fs for RealFs {
         )?)
     }
 
+    fn remove_dir(&self, dir: &RealDir, name: &Name) -> io::Result<()> {
+        self.writable()?;
+        Ok(rustix::fs::unlinkat(
+            dir,
+            dir.allow(name)?,
+            AtFlags::REMOVEDIR,
+        )?)
+    }
+
     fn remove_tree(&self, dir: &RealDir, name: &Name) -> io::Result<()> {
         remove::tree(self.writable()?, dir.as_fd(), dir.allow(name)?)
     }

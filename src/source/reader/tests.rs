@@ -31,7 +31,7 @@ fn look(fs: &MemoryFs, inline_bytes_max: u64) -> (Seen, Option<OpenFile<MemoryFi
         inline_bytes_max,
         lease: true,
     };
-    let mut reader = Reader::new(settings);
+    let mut reader = Reader::new(settings, Filter::default());
     let order = Order::Look {
         dir: RelPath::root(),
         names: vec![LookName {

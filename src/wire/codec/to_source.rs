@@ -20,6 +20,7 @@ const PARENT_MISSING: u8 = 1;
 const MISMATCH: u8 = 2;
 const HALTED: u8 = 3;
 const FULL: u8 = 4;
+const KEPT: u8 = 5;
 
 const EQUAL: u8 = 0;
 const DIFFERENT: u8 = 1;
@@ -96,6 +97,7 @@ fn write_refusal(w: &mut Writer, place: u32, refusal: &Refusal) {
         Refusal::Mismatch => MISMATCH,
         Refusal::Halted => HALTED,
         Refusal::Full => FULL,
+        Refusal::Kept => KEPT,
     };
     w.array(2);
     w.uint(place);
@@ -229,6 +231,7 @@ fn read_refusal(r: &mut Reader<'_>) -> Result<(u32, Refusal), WireError> {
         (MISMATCH, 2) => Refusal::Mismatch,
         (HALTED, 2) => Refusal::Halted,
         (FULL, 2) => Refusal::Full,
+        (KEPT, 2) => Refusal::Kept,
         _ => return Err(malformed("no such refusal")),
     };
     Ok((place, refusal))

@@ -46,3 +46,31 @@ fn late_watch_owes_a_rescan() {
     assert!(!w.says_converged(), "nobody told what changed before");
     w.must_settle();
 }
+
+/// What changes in a directory without a watch is told by nobody: what stands for it trusts neither size
+/// nor time (rule 21).
+#[test]
+fn unwatched_directory_same_size_same_mtime() {
+    let mut w = World::quiet_with(|faults| faults.watches_max = 1);
+    make(&w, "d/x", "old!");
+    w.until("d is at the sink", |w| w.file_at_sink("d/x").is_some());
+    w.flow();
+    // In steps, so that no heartbeat is missed.
+    let pass = |w: &mut World, seconds: u64| {
+        for _ in 0..seconds / 4 {
+            w.wait(4_000);
+            w.flow();
+            w.sync();
+        }
+    };
+    for (content, late) in [("new!", 4), ("more", 40), ("last", 100)] {
+        pass(&mut w, late);
+        w.write_unseen("d/x", content);
+        pass(&mut w, 36);
+        assert_eq!(w.file_at_sink("d/x").as_deref(), Some(content.as_bytes()));
+    }
+    w.write_unseen("d/x", "then");
+    w.src.disk().watches_max = usize::MAX;
+    w.bind("d");
+    w.must_settle();
+}

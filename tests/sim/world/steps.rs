@@ -356,6 +356,32 @@ impl World {
         self.source_event(source::Event::Bound(path, bound));
     }
 
+    /// From its next start on, the source has these rules.
+    pub fn set_filter(&mut self, rules: &str) {
+        self.faults.filter = crate::faults::filter(rules);
+    }
+
+    /// How many directories the source watches.
+    pub fn watches(&self) -> u64 {
+        let process = self.source.as_ref().expect("a source");
+        process.engine.queue_report(self.now()).events.watched_dirs
+    }
+
+    /// The operation of the first problem.
+    pub fn first_problem(&self) -> Option<(RelPath, String, i32)> {
+        let process = self.source.as_ref().expect("a source");
+        let report = process.engine.problems_report(self.now());
+        let first = report.problems.into_iter().next()?;
+        Some((first.path, first.operation, first.errno))
+    }
+
+    /// Directories that the sink reports to have kept.
+    pub fn kept_dirs(&self) -> u64 {
+        let process = self.source.as_ref().expect("a source");
+        let report = process.engine.transfer_report(self.now());
+        report.sinks.iter().map(|sink| sink.kept_dirs).sum()
+    }
+
     pub fn problems(&self) -> u64 {
         let process = self.source.as_ref().expect("a source");
         process.engine.problems_report(self.now()).total
@@ -482,6 +508,7 @@ impl World {
     /// The target's brake admits so many removals and no more.
     pub fn set_brake(&mut self, floor: u64) {
         let applier = Applier::new(self.dst.clone(), Brake::new(floor, 0.0), None);
+        applier.set_filter(self.faults.filter.clone());
         self.sink.as_mut().expect("a sink").applier = applier;
     }
 

@@ -10,7 +10,8 @@ use crate::report::{
     EventQueue, HotFile, LaneQueue, Problem, ProblemsReport, QueueReport, SinkQueue,
 };
 use crate::tree::{
-    Body, Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, Time,
+    Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange, RelPath, Rule, State,
+    Time,
 };
 use crate::wire::message::{
     Answer, Change, Command, Credit, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Lane,
@@ -216,6 +217,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::Mismatch),
         Just(Refusal::Halted),
         Just(Refusal::Full),
+        Just(Refusal::Kept),
     ]
 }
 
@@ -284,6 +286,7 @@ fn error_answer() -> impl Strategy<Value = ErrorAnswer> {
         ErrorCode::Busy,
         ErrorCode::Terminating,
         ErrorCode::Timeout,
+        ErrorCode::Excluded,
     ]);
     (code, ".{0,40}").prop_map(|(code, message)| ErrorAnswer { code, message })
 }
@@ -457,6 +460,14 @@ fn reply() -> impl Strategy<Value = Reply> {
     ]
 }
 
+fn filter() -> impl Strategy<Value = Filter> {
+    let rule = (any::<bool>(), vec(1..=255u8, 1..20)).prop_map(|(includes, pattern)| {
+        let sign = if includes { b"+ " } else { b"- " };
+        Rule::parse(&[sign, pattern.as_slice()].concat()).expect("a short pattern without NUL")
+    });
+    vec(rule, 0..4).prop_map(|rules| Filter::new(rules).expect("few rules"))
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let epoch = || 1..=u64::MAX;
     let told = (
@@ -464,15 +475,17 @@ fn command() -> impl Strategy<Value = Command> {
         id(),
         1..=super::PAYLOAD_BYTES_MAX as u64,
         ".{0,20}",
+        filter(),
     );
     prop_oneof![
         registration().prop_map(Command::RegistrationRequest),
-        told.prop_map(|(epoch, source_id, payload_bytes_max, root)| {
+        told.prop_map(|(epoch, source_id, payload_bytes_max, root, filter)| {
             Command::RegistrationRequestAcknowledgement {
                 epoch,
                 source_id,
                 payload_bytes_max,
                 root,
+                filter,
             }
         }),
         (epoch(), credit())

@@ -3,6 +3,7 @@
 use super::limits::{accepts, refuses};
 use super::samples::*;
 use super::*;
+use crate::tree::Filter;
 use crate::wire::message::*;
 
 fn registered(alter: impl FnOnce(&mut RegistrationRequest)) -> Message {
@@ -98,6 +99,7 @@ fn commands() {
             source_id: "s".to_owned(),
             payload_bytes_max,
             root: String::new(),
+            filter: Filter::default(),
         })
     };
     accepts(limits(PAYLOAD_BYTES_MAX as u64));

@@ -43,6 +43,7 @@ forms!(error_code, ERROR_CODES, ErrorCode,
     ErrorCode::Busy => "error busy",
     ErrorCode::Terminating => "error terminating",
     ErrorCode::Timeout => "error timeout",
+    ErrorCode::Excluded => "error excluded",
 );
 
 forms!(request, REQUESTS, Request,
@@ -132,6 +133,7 @@ forms!(refusal, REFUSALS, Refusal,
     Refusal::Mismatch => "refusal mismatch",
     Refusal::Halted => "refusal halted",
     Refusal::Full => "refusal full",
+    Refusal::Kept => "refusal kept",
 );
 
 forms!(answer, ANSWERS, Answer,

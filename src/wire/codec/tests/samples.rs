@@ -321,6 +321,7 @@ fn to_source() -> Vec<(&'static str, ToSource)> {
         (2, Refusal::Mismatch),
         (3, Refusal::Halted),
         (4, Refusal::Full),
+        (5, Refusal::Kept),
     ];
     let answered = |number, answer| {
         (

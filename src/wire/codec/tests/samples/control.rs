@@ -5,7 +5,7 @@ use crate::report::{
     EventQueue, HotFile, LaneQueue, Phase, Problem, ProblemsReport, QueueReport, Rate, SinkQueue,
     SinkStatus, SinkTransfer, Status, TransferReport,
 };
-use crate::tree::RelPath;
+use crate::tree::{Filter, RelPath, Rule};
 use crate::wire::message::{
     Command, Credit, ErrorAnswer, ErrorCode, FlushResult, RegistrationRequest, Reply, Request,
 };
@@ -31,6 +31,21 @@ pub(super) fn sessions() -> Vec<(&'static str, Command)> {
                 source_id: "source-1".to_owned(),
                 payload_bytes_max: 256 * 1024,
                 root: "2049:131073".to_owned(),
+                filter: Filter::default(),
+            },
+        ),
+        (
+            "command-registration-request-acknowledgement-filter",
+            Command::RegistrationRequestAcknowledgement {
+                epoch,
+                source_id: "source-1".to_owned(),
+                payload_bytes_max: 256 * 1024,
+                root: "2049:131073".to_owned(),
+                filter: Filter::new(vec![
+                    Rule::include(b"*/").expect("a pattern"),
+                    Rule::exclude(b"*.\xff").expect("a pattern"),
+                ])
+                .expect("two rules"),
             },
         ),
         (
@@ -101,6 +116,10 @@ pub(super) fn errors() -> Vec<(&'static str, Command)> {
         (
             "command-error-timeout",
             error(ErrorCode::Timeout, "no RegistrationSuccess"),
+        ),
+        (
+            "command-error-excluded",
+            error(ErrorCode::Excluded, "'a' is excluded by the rule '- a'"),
         ),
     ]
 }
@@ -268,6 +287,7 @@ fn transfer() -> TransferReport {
             },
             retries: 4,
             read_while_open: 1,
+            kept_dirs: 2,
             in_flight_messages: 10,
             streams: vec![path("images/disk.img")],
             epoch: Some("0123456789abcdef".to_owned()),
