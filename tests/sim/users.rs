@@ -27,6 +27,9 @@ pub struct Users {
     pub touched: Vec<RelPath>,
     /// Files that osync has read while a writer had them open, which it counts and names (I2).
     pub read_while_open: HashSet<RelPath>,
+    /// They give entries further names. Not where some names are excluded: what is written through an
+    /// excluded name is found by walks alone.
+    pub links: bool,
     pub trace: bool,
 }
 
@@ -41,6 +44,7 @@ impl Users {
             history: HashMap::new(),
             touched: Vec::new(),
             read_while_open: HashSet::new(),
+            links: true,
             trace,
         }
     }
@@ -154,7 +158,7 @@ impl Users {
                 disk.create(dir, &name, Kind::Symlink, &target)
                     .expect("a free name");
             }
-            (None, 3) if self.rng.once_in(2) => self.link(disk, dir, &name, &path),
+            (None, 3) if self.links && self.rng.once_in(2) => self.link(disk, dir, &name, &path),
             (None, _) => {
                 self.say(&format!("create {path}"));
                 let ino = disk

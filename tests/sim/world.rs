@@ -158,7 +158,8 @@ const OPERATOR: u64 = 1_000_000;
 
 impl World {
     pub fn new(seed: u64, faults: Faults, trace: bool) -> Self {
-        let users = Users::new(seed, faults.user_acts, faults.names, trace);
+        let mut users = Users::new(seed, faults.user_acts, faults.names, trace);
+        users.links = faults.filter.is_empty();
         let mut world = Self {
             rng: Rng::new(seed),
             users: Arc::new(Mutex::new(users)),

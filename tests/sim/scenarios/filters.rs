@@ -53,6 +53,18 @@ fn exclude_on_reload() {
 }
 
 #[test]
+fn an_excluded_name_of_an_inode_stays_out() {
+    let mut world = filtered("- *.no", &[("a", "1")]);
+    for name in ["a.no", "b", "c.no"] {
+        world.ln("a", name);
+    }
+    world.write("a", "new");
+    world.must_settle();
+    assert_eq!(world.inode_at_sink("a"), world.inode_at_sink("b"));
+    assert_eq!(world.inode_at_sink("a.no"), None);
+}
+
+#[test]
 fn a_rename_to_an_excluded_name_is_a_removal() {
     super::at_every_moment(
         40,
