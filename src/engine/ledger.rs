@@ -107,6 +107,12 @@ impl Ledger {
         self.len() == 0
     }
 
+    /// True if this very path has a problem.
+    #[must_use]
+    pub fn holds(&self, path: &RelPath) -> bool {
+        self.problems.contains_key(path)
+    }
+
     /// Removals that the brake holds back.
     #[must_use]
     pub fn halted(&self) -> u64 {

@@ -382,6 +382,7 @@ impl Replica {
         let waits = |queue: &Queue| queue.get(path).is_some_and(|wish| wish.want == Want::State);
         [&self.live, &self.backlog].into_iter().any(waits)
             || self.walks().any(|walk| walk.suspects(path))
+            || self.ledger.holds(path)
     }
 
     fn note_sent(&mut self, now: Now, lane: Lane, path: &RelPath, while_open: bool) {
