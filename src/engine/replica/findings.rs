@@ -299,7 +299,7 @@ impl Replica {
         for (path, wish, how) in linked {
             match how {
                 How::Whole => self.anchored(now, lane, &path, wish.stamp, read_pos),
-                How::Metadata => self.asserted(&path),
+                How::Metadata => self.asserted(now, lane, &path, wish.stamp),
                 How::Link => {}
             }
             self.look_for_others(now, &path, &wish);

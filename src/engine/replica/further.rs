@@ -234,15 +234,18 @@ impl Replica {
         }
     }
 
-    /// The sink is told metadata alone by this name, which it refuses if it does not hold the content:
-    /// if it holds it, the others of its inode can be told by this name.
-    pub(super) fn asserted(&mut self, path: &RelPath) {
-        if self
-            .links
-            .of(path)
-            .is_some_and(|group| group.anchor.is_none())
-        {
+    /// The sink is told metadata alone by this name, which it refuses if it does not hold the content.
+    /// If it is the first name of its inode, the others can be told by it; else it may be a file of its
+    /// own there, and is told as a further name.
+    pub(super) fn asserted(&mut self, now: Now, lane: Lane, path: &RelPath, stamp: Stamp) {
+        let Some(group) = self.links.of(path) else {
+            return;
+        };
+        if group.anchor.is_none() {
             self.links.anchored(path, 0, self.last_number());
+        } else if !group.has_linked(path) {
+            let wish = Waiting::new(stamp, Want::State);
+            self.queue(lane).put(now.ms, path.clone(), wish);
         }
     }
 
