@@ -85,6 +85,7 @@ impl Group {
 
     fn remove(&mut self, path: &RelPath) {
         self.names.remove(path);
+        self.pending.take_if(|pending| pending == path);
         self.unlink(path);
     }
 
@@ -288,8 +289,11 @@ impl LinkTable {
             };
             let linked = group.names.remove(&old).unwrap_or_default();
             group.names.insert(new.clone(), linked);
-            if let Some(anchor) = group.anchor.as_mut().filter(|anchor| anchor.path == old) {
-                anchor.path = new.clone();
+            let anchor = group.anchor.as_mut().map(|anchor| &mut anchor.path);
+            for name in anchor.into_iter().chain(group.pending.as_mut()) {
+                if *name == old {
+                    name.clone_from(&new);
+                }
             }
             self.names.insert(new, inode);
         }

@@ -37,6 +37,8 @@ impl Replica {
             (None, Some(pending)) if pending != path => (Some(pending), Further::Whole),
             (None, _) => (None, Further::Whole),
         };
+        // What lies below this name waits for it, if the table is wrong.
+        let before = before.filter(|before| !path.is_above(before));
         let waits = before.is_some_and(|before| self.is_under_way(before, batch));
         if let Some(group) = self.links.of_mut(path) {
             // Whoever waits for another is nobody to be waited for.
