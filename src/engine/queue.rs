@@ -49,6 +49,8 @@ pub struct Waiting {
     /// Position of the last cause that may have changed the content; 0 if only the name or metadata
     /// did. What was read since holds that content, under whichever name.
     pub content_pos: u64,
+    /// Something happened to what the name means, not to the name alone.
+    pub touched: bool,
     /// Names of its inode are missing, and were when it was put here: they are searched for if they
     /// still are.
     pub rechecks: bool,
@@ -66,6 +68,7 @@ impl Waiting {
             replaced: false,
             unsettled: 0,
             content_pos: 0,
+            touched: false,
             rechecks: false,
         }
     }
@@ -96,6 +99,7 @@ impl Waiting {
         self.replaced |= other.replaced;
         self.unsettled = self.unsettled.max(other.unsettled);
         self.content_pos = self.content_pos.max(other.content_pos);
+        self.touched |= other.touched;
         self.rechecks |= other.rechecks;
     }
 

@@ -30,6 +30,8 @@ pub struct Users {
     /// They give entries further names. Not where some names are excluded: what is written through an
     /// excluded name is found by walks alone.
     pub links: bool,
+    /// Inodes that were changed after they were made.
+    changed: HashSet<Ino>,
     pub trace: bool,
 }
 
@@ -45,6 +47,7 @@ impl Users {
             touched: Vec::new(),
             read_while_open: HashSet::new(),
             links: true,
+            changed: HashSet::new(),
             trace,
         }
     }
@@ -147,6 +150,7 @@ impl Users {
         if let Some(ino) = there {
             self.touch(disk, ino);
         }
+        let may_go = there.is_none_or(|ino| !self.is_only_witness(disk, (dir, &name), ino));
         match (kind, self.rng.below(6)) {
             (None, 0 | 1) => {
                 self.say(&format!("mkdir {path}"));
@@ -169,31 +173,67 @@ impl Users {
                 self.write(disk, ino, content);
             }
             (Some(_), 0 | 1) => self.rename(disk, dir, &path, &name),
-            (Some(_), 2) => self.attributes(disk, there.expect("it is there"), &path),
-            (Some(Kind::File), 3) => {
+            (Some(_), 2) => {
+                let ino = self.come_by(disk, dir, &name);
+                self.attributes(disk, ino, &path);
+            }
+            (Some(Kind::File), 3) if may_go => {
                 self.say(&format!("rm {path}"));
                 disk.unlink(dir, &name).expect("a file");
             }
             (Some(Kind::File), 4) if self.writing.is_none() && self.rng.once_in(2) => {
-                self.holes(disk, there.expect("it is there"), &path);
+                let ino = self.come_by(disk, dir, &name);
+                self.holes(disk, ino, &path);
             }
             (Some(Kind::File), _) => {
                 self.say(&format!("write {path}"));
                 let content = self.fresh();
                 if self.writing.is_none() {
-                    self.write(disk, there.expect("it is there"), content);
+                    let ino = self.come_by(disk, dir, &name);
+                    self.write(disk, ino, content);
                 }
             }
+            (Some(Kind::Dir), _) if self.has_only_witnesses(disk, &path) => {}
             (Some(Kind::Dir), _) => {
                 self.say(&format!("rm -r {path}"));
                 self.remove_all(disk, dir, &name);
             }
+            (Some(_), _) if !may_go => {}
             (Some(_), _) => {
                 self.say(&format!("rm {path}"));
                 disk.unlink(dir, &name).expect("no directory");
             }
         }
         self.record(disk);
+    }
+
+    /// A user is about to change an inode by this name.
+    fn come_by(&mut self, disk: &mut Disk, dir: Ino, name: &Name) -> Ino {
+        let ino = disk.through(dir, name).expect("it is there");
+        self.changed.insert(ino);
+        ino
+    }
+
+    /// True if a change of the inode is told under this name alone, and the inode stays without it. If the
+    /// name goes before anybody has looked, nothing tells of the change: walks find it, not events.
+    fn is_only_witness(&self, disk: &Disk, (dir, name): (Ino, &Name), ino: Ino) -> bool {
+        let many = disk
+            .stat(ino)
+            .is_ok_and(|stat| stat.kind != Kind::Dir && stat.nlink > 1);
+        let told = disk
+            .name_changed(ino)
+            .is_none_or(|told| told == (dir, name.clone()));
+        many && told && self.changed.contains(&ino)
+    }
+
+    fn has_only_witnesses(&self, disk: &Disk, top: &RelPath) -> bool {
+        disk.paths().into_iter().any(|(path, ino)| {
+            let Some((dir, name)) = path.split().filter(|_| top.is_above(&path)) else {
+                return false;
+            };
+            let dir = disk.find(&dir).expect("a listed directory");
+            self.is_only_witness(disk, (dir, &name), ino)
+        })
     }
 
     /// Gives any entry a further name.
@@ -229,6 +269,10 @@ impl Users {
         let to = to_dir_path.join(&to_name);
         let before = disk.paths();
         self.touched.push(to.clone());
+        let replaced = disk.lookup(to_dir, &to_name);
+        if replaced.is_ok_and(|ino| self.is_only_witness(disk, (to_dir, &to_name), ino)) {
+            return;
+        }
         if disk.rename(dir, name, to_dir, &to_name).is_err() {
             return;
         }

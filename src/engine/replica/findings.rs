@@ -206,7 +206,7 @@ impl Replica {
                     if !flags.is_dir {
                         self.note_sent(now, lane, &path, while_open);
                     }
-                    let state = self.note_links(&path, links, visit.is_some(), wish.stamp, state);
+                    let state = self.note_links(&path, links, visit.is_some(), &wish, state);
                     if links.is_some() {
                         told.linked.push((path, wish, How::of(&state)));
                     }
@@ -624,6 +624,11 @@ impl Replica {
         let Some(stamp) = stamp else { return };
         // Problems below a name that is no directory any more are over with it.
         self.ledger.clear_below(highest);
+        if let Work::Looks(Looks { dir, names, .. }) = &work {
+            for (name, wish) in names {
+                self.look_elsewhere(&dir.join(name), wish);
+            }
+        }
         self.links.forget_below(highest);
         self.queue(lane)
             .put_now(now.ms, highest.clone(), Waiting::appeared(stamp));

@@ -151,9 +151,12 @@ impl Replica {
         path: &RelPath,
         links: Option<Links>,
         compared: bool,
-        stamp: Stamp,
+        wish: &Waiting,
         state: State,
     ) -> State {
+        if self.links.inode(path) != links.map(|links| links.inode) {
+            self.look_elsewhere(path, wish);
+        }
         match &state {
             State::Absent => {
                 self.links.forget_subtree(path);
@@ -162,7 +165,7 @@ impl Replica {
             State::Present(meta, _) if meta.kind != Kind::Dir => self.links.forget_below(path),
             State::Present(..) => {}
         }
-        self.note_inode(path, links, stamp);
+        self.note_inode(path, links, wish.stamp);
         match state {
             State::Present(meta, Body::Unchanged { .. }) => {
                 let group = self.links.of(path).filter(|group| group.is_linked());
@@ -175,6 +178,24 @@ impl Replica {
                 State::Present(meta, Body::Link { to, links })
             }
             whole => whole,
+        }
+    }
+
+    /// The name means something else by now, or nothing. What happened to its inode before that is seen
+    /// under another of its names, if one is known.
+    pub(super) fn look_elsewhere(&mut self, path: &RelPath, wish: &Waiting) {
+        let Some(group) = self.links.of(path).filter(|_| wish.touched) else {
+            return;
+        };
+        let anchor = group.anchor.as_ref().map(|anchor| &anchor.path);
+        let other = anchor.filter(|anchor| *anchor != path);
+        if let Some(other) = other.or_else(|| group.others(path).next()).cloned() {
+            let want = match wish.content_pos {
+                0 => Want::Attributes,
+                _ => Want::State,
+            };
+            let look = Waiting::new(wish.stamp, want).with_content(wish.content_pos);
+            self.live.put(0, other, look);
         }
     }
 

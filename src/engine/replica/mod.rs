@@ -385,6 +385,10 @@ impl Replica {
                         Waiting::new(stamp, Want::State).with_content(stamp.pos)
                     }
                 };
+                let wish = Waiting {
+                    touched: *touch != Touch::Name,
+                    ..wish
+                };
                 self.touched(now, path, wish, *touch == Touch::Closed, out);
             }
             PathEvent::DirAppeared(path) => {

@@ -719,7 +719,8 @@ impl Disk {
         }
     }
 
-    fn name_changed(&self, ino: Ino) -> Option<(Ino, Name)> {
+    /// The name under which a change of the inode is told.
+    pub fn name_changed(&self, ino: Ino) -> Option<(Ino, Name)> {
         if let Some((dir, name)) = self.ways.get(&ino)
             && self.lookup(*dir, name).is_ok_and(|there| there == ino)
         {

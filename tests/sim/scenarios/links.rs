@@ -169,3 +169,21 @@ fn names_of_another_process_are_found() {
     w.must_settle();
     assert!(same_inode(&w.dst.disk(), "d/e/a", "b2"));
 }
+
+#[test]
+fn a_change_is_seen_under_another_name_when_its_own_goes() {
+    let mut w = equal(&[("a", "1")]);
+    w.ln("a", "b");
+    w.must_settle();
+    w.come_by("b");
+    w.write("b", "new");
+    w.chmod("b", 0o611);
+    w.rm("b");
+    w.must_settle();
+    w.ln("a", "c");
+    w.must_settle();
+    w.come_by("a");
+    w.chmod("a", 0o622);
+    w.rm("a");
+    w.must_settle();
+}

@@ -152,6 +152,13 @@ impl World {
         self.user_does(to, |disk| ln(disk, from, to));
     }
 
+    /// The next changes of the inode are told under this name.
+    pub fn come_by(&self, at: &str) {
+        let mut disk = self.src.disk();
+        let (dir, name) = place(&disk, at);
+        disk.through(dir, &name).expect("it is there");
+    }
+
     /// Other content of the same size, with the time of the old.
     pub fn write_unseen(&self, at: &str, content: &str) {
         self.user_does(at, |disk| {
