@@ -22,4 +22,5 @@ mod peers;
 mod problems;
 mod push;
 mod python_peer;
+mod random_trees;
 mod through_ssh;
