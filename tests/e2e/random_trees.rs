@@ -20,6 +20,8 @@ const ROUNDS: u64 = 3;
 /// Longest time for one round of changes.
 const CHANGES_LIMIT: Duration = Duration::from_secs(120);
 
+// The tests' runner shows what a failing test has printed.
+#[allow(clippy::print_stdout)]
 #[test]
 fn random_trees_under_random_changes() {
     if !is_root() {
@@ -31,7 +33,7 @@ fn random_trees_under_random_changes() {
     let end = Instant::now() + Duration::from_secs(seconds);
     loop {
         println!("OSYNC_TREE_SEED={seed}");
-        let fixture = if seed % 2 == 0 {
+        let fixture = if seed.is_multiple_of(2) {
             Fixture::new()
         } else {
             Fixture::in_memory()
