@@ -6,8 +6,9 @@
 //!
 //! A window may be older than the page that it serves. It tells which names to look at, never what they
 //! are, and it is never older than the visit that uses it: a first page forgets what was kept of its
-//! directory. What this side itself puts into the directory meanwhile has to be told by
-//! [`Windows::created`]; what others put in is told by events, or found by the next visit.
+//! directory. Several visits may go through one directory, each with a window of its own. What this side
+//! itself puts into the directory meanwhile has to be told by [`Windows::created`]; what others put in is
+//! told by events, or found by the next visit.
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
@@ -184,8 +185,6 @@ impl Open {
     /// may be kept: all, or an equal share if several directories are read side by side.
     fn begin(&mut self, dir: &RelPath, kept_bytes_max: usize) -> (u64, usize) {
         self.clock += 1;
-        // A reading that is under way goes on, but has only its own page to tell.
-        self.forget(dir);
         if self.windows.len() >= WINDOWS_MAX {
             self.drop_oldest();
         }
@@ -202,7 +201,8 @@ impl Open {
         (self.clock, kept_bytes_max / in_use.count())
     }
 
-    /// What was read is kept, unless its window was forgotten meanwhile.
+    /// What was read is kept, unless its window was forgotten meanwhile: then the reading has only its own
+    /// page to tell.
     fn fill(&mut self, id: u64, inode: (u64, u64), range: NameRange, names: &[Listing]) {
         let Some(window) = self.windows.iter_mut().find(|window| window.id == id) else {
             return;
@@ -218,7 +218,7 @@ impl Open {
         }
     }
 
-    /// A page out of a window that reaches beyond it.
+    /// A page out of a window that reaches beyond it. One whose end has been reached is of no more use.
     fn page(
         &mut self,
         dir: &RelPath,
@@ -227,32 +227,22 @@ impl Open {
         max: usize,
     ) -> Option<(Vec<Listing>, bool)> {
         self.clock += 1;
-        let used = self.clock;
-        let window = self.windows.iter_mut().find(|window| window.dir == *dir)?;
-        let begins_later = window
-            .range
-            .after
-            .as_ref()
-            .is_some_and(|first| after < first);
-        if window.inode != Some(inode) || begins_later {
-            return None;
+        let covers = |window: &Window| window.dir == *dir && window.covers(inode, after);
+        while let Some(at) = self.windows.iter().position(covers) {
+            let window = &mut self.windows[at];
+            if let Some((page, more)) = window.page(after, max) {
+                // At the end of the directory it is kept only in case the same page is asked for again.
+                window.used = if more { self.clock } else { 0 };
+                return Some((page, more));
+            }
+            self.windows.swap_remove(at);
         }
-        let behind = (Bound::Excluded(after), Bound::Unbounded);
-        let next = window.names.range::<Name, _>(behind).take(max + 1);
-        let mut page: Vec<_> = next.map(|(name, kind)| (name.clone(), *kind)).collect();
-        let more = page.len() > max;
-        if !more && window.range.upto.is_some() {
-            return None;
-        }
-        page.truncate(max);
-        // At the end of the directory the window is of use only if the same page is asked for again.
-        window.used = if more { used } else { 0 };
-        Some((page, more))
+        None
     }
 
     fn created(&mut self, dir: &RelPath, name: &Name) {
-        let window = self.windows.iter_mut().find(|window| window.dir == *dir);
-        if let Some(window) = window {
+        let windows = self.windows.iter_mut();
+        for window in windows.filter(|window| window.dir == *dir) {
             window.add(name);
         }
     }
@@ -285,6 +275,23 @@ impl Open {
 }
 
 impl Window {
+    /// True if it was read from this directory, and what lies directly behind `after` is in it.
+    fn covers(&self, inode: (u64, u64), after: &Name) -> bool {
+        let begins = self.range.after.as_ref().is_none_or(|first| first <= after);
+        let ends = self.range.upto.as_ref().is_some_and(|last| last < after);
+        self.inode == Some(inode) && begins && !ends
+    }
+
+    /// The page behind `after`; `None` if it does not reach beyond that page.
+    fn page(&self, after: &Name, max: usize) -> Option<(Vec<Listing>, bool)> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let next = self.names.range::<Name, _>(behind).take(max + 1);
+        let mut page: Vec<_> = next.map(|(name, kind)| (name.clone(), *kind)).collect();
+        let more = page.len() > max;
+        page.truncate(max);
+        (more || self.range.upto.is_none()).then_some((page, more))
+    }
+
     /// Adds a name if the window covers it, or may when it has been read.
     fn add(&mut self, name: &Name) {
         if self.range.contains(name.as_bytes()) && !self.names.contains_key(name) {
@@ -522,13 +529,20 @@ mod tests {
 
     #[test]
     fn two_who_go_through_one_directory_do_not_disturb_each_other() {
-        let dir = directory(300);
-        let windows = Windows::default();
-        let (first, _) = page(&windows, &dir, None);
-        let ahead = page(&windows, &dir, Some(&name(200)));
-        assert_eq!(ahead.0, names(201..204));
+        let dir = directory(400);
+        // Far less than what lies between the two.
+        let windows = Windows::keeping(100 * (4 + NAME_COST));
+        let (mut one, mut other) = (name(0), name(200));
+        page(&windows, &dir, None);
         let steps = count_steps(&dir.0);
-        assert_eq!(pages(&windows, &dir, first.last().cloned()), names(3..300));
-        assert!(steps.load(Ordering::Relaxed) <= 99 + 2, "{steps:?}");
+        for _ in 0..60 {
+            for after in [&mut one, &mut other] {
+                let (names, _) = page(&windows, &dir, Some(after));
+                *after = names.last().cloned().unwrap();
+            }
+        }
+        assert_eq!((one, other), (name(180), name(380)));
+        // Each has room for 50 names, so it reads the directory four or five times.
+        assert!(steps.load(Ordering::Relaxed) <= 120 + 2 * 11, "{steps:?}");
     }
 }

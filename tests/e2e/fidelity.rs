@@ -149,13 +149,16 @@ fn assert_untouched(
     );
 }
 
+/// Something done to one of two equal trees.
+type Change = fn(&Path);
+
 /// A judge that sees nothing would let everything pass: each kind of difference must be seen.
 #[test]
 fn the_walking_judge_sees_every_difference() {
     if !is_root() {
         return;
     }
-    let changes: [(&str, fn(&Path)); 14] = [
+    let changes: [(&str, Change); 14] = [
         ("content", |top| same_size(&top.join("file"))),
         ("size", |top| fs::write(top.join("file"), "longer").unwrap()),
         ("mode", |top| set_mode(&top.join("file"), 0o4644)),

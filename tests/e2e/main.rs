@@ -23,5 +23,6 @@ mod peers;
 mod problems;
 mod push;
 mod python_peer;
+mod random_trees;
 mod sparse;
 mod through_ssh;

@@ -75,7 +75,7 @@ def chain(prefix):
 
 def exchange(one, other):
     """Both at once, as renameat2(2) can."""
-    one, other = one.encode(), other.encode()
+    one, other = os.fsencode(one), os.fsencode(other)
     if libc.renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) != 0:
         raise OSError(ctypes.get_errno(), "exchanging", one, None, other)
 
