@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::{Looks, NEVER_SETTLING_MAX, Reading, Renaming, Replica, Sent, Stream, Subject, Work};
 use crate::engine::footprint::Footprint;
 use crate::engine::ledger::{Failure, Side};
-use crate::engine::queue::{Queue, Waiting, Want};
+use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
 use crate::engine::walk::{Rescan, Step};
 use crate::engine::work::{Finding, Listed, Seen};
@@ -379,10 +379,16 @@ impl Replica {
 
     /// True if the content may have changed, as far as is known or has been forgotten.
     fn state_waits(&self, path: &RelPath) -> bool {
-        let waits = |queue: &Queue| queue.get(path).is_some_and(|wish| wish.want == Want::State);
-        [&self.live, &self.backlog].into_iter().any(waits)
-            || self.walks().any(|walk| walk.suspects(path))
-            || self.ledger.holds(path)
+        let waits = |path: &RelPath| {
+            let queues = [&self.live, &self.backlog].into_iter();
+            let mut wishes = queues.filter_map(|queue| queue.get(path));
+            wishes.any(|wish| wish.want == Want::State) || self.ledger.holds(path)
+        };
+        let elsewhere = || {
+            let group = self.links.of(path);
+            group.is_some_and(|group| group.others(path).any(waits))
+        };
+        waits(path) || self.walks().any(|walk| walk.suspects(path)) || elsewhere()
     }
 
     fn note_sent(&mut self, now: Now, lane: Lane, path: &RelPath, while_open: bool) {
