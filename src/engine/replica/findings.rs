@@ -67,7 +67,9 @@ impl Replica {
             Finding::Renamed { .. } => true,
             _ => false,
         };
-        if needs_barrier && !matches!(reading.work, Work::Void) && reading.behind_barrier.is_none()
+        if needs_barrier
+            && !matches!(reading.work, Work::Void { .. })
+            && reading.behind_barrier.is_none()
         {
             // Whether it is absent or was renamed, and whether metadata goes with the content that
             // the sink has, is known only when all events up to the look have been read (rules 12
@@ -143,7 +145,7 @@ impl Replica {
             (Work::StreamEnd { stream }, Finding::StreamEnded { whole }) => {
                 self.stream_ended(now, stream, whole, out);
             }
-            (Work::Void, finding) => close_streams(&finding, out),
+            (Work::Void { .. }, finding) => close_streams(&finding, out),
             (work, Finding::Excluded) => self.say_nothing(now, lane, work, out),
             (work, Finding::Broken(highest)) => self.broken(now, lane, work, &highest, out),
             (
@@ -625,7 +627,7 @@ impl Replica {
             Work::Chunk { stream } | Work::StreamEnd { stream } => {
                 self.streams.get(stream).map(|stream| stream.wish.stamp)
             }
-            Work::Void => None,
+            Work::Void { .. } => None,
         };
         let Some(stamp) = stamp else { return };
         // Problems below a name that is no directory any more are over with it.
@@ -652,7 +654,7 @@ impl Replica {
             work @ (Work::Chunk { .. } | Work::StreamEnd { .. }) => {
                 self.put_back(now, lane, work, out)
             }
-            Work::DirMeta { .. } | Work::Void => {}
+            Work::DirMeta { .. } | Work::Void { .. } => {}
         }
     }
 
