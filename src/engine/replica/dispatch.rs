@@ -448,6 +448,7 @@ impl Replica {
         let dir = visit.dir.clone();
         let count = visit.looks.len().min(LOOK_NAMES_MAX);
         let candidates: Vec<Name> = visit.looks.drain(..count).collect();
+        let suspects = visit.suspects.clone();
         let mut names = Vec::with_capacity(candidates.len());
         let mut further = Vec::with_capacity(candidates.len());
         for name in candidates {
@@ -457,7 +458,10 @@ impl Replica {
                 stream.wish.stamp = stream.wish.stamp.earliest(rescan.stamp);
                 continue;
             }
-            let pos = rescan.suspected_pos;
+            let pos = match suspects.binary_search(&name) {
+                Ok(_) => rescan.suspected_pos,
+                Err(_) => 0,
+            };
             if self.blocked(&path) {
                 // Somebody holds it: it waits in the queue, so that the page can go on.
                 let wish = Waiting::appeared(rescan.stamp).with_content(pos);
