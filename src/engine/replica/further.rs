@@ -26,7 +26,12 @@ impl Replica {
             return Some(Further::Whole);
         }
         let Some(group) = self.links.of(path) else {
-            return Some(Further::Unknown);
+            // Its content changed: it is wanted whatever other names there are, and must not wait until
+            // they are known.
+            return Some(match wish.content_pos {
+                0 => Further::Unknown,
+                _ => Further::Whole,
+            });
         };
         if wish.want == Want::Attributes {
             return Some(Further::Unknown);
