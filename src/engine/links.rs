@@ -46,6 +46,8 @@ pub struct Group {
     searching: u64,
     /// Names that the sink has were given up, to make room for others of the group.
     spared: bool,
+    /// These have another content on the sink by now.
+    stale: bool,
     used: u64,
 }
 
@@ -53,7 +55,8 @@ impl Group {
     /// True if there may be names within the root that are not known.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
-        (self.names.len() as u64) < self.count && self.searched < self.count
+        let is_searched = self.searched >= self.count && !self.stale;
+        (self.names.len() as u64) < self.count && !is_searched
     }
 
     fn is_whole(&self) -> bool {
@@ -306,9 +309,7 @@ impl LinkTable {
             group.names.values_mut().for_each(|linked| *linked = false);
             group.names.insert(path.clone(), true);
             group.pending = None;
-            if std::mem::take(&mut group.spared) {
-                group.searched = 0;
-            }
+            group.stale |= std::mem::take(&mut group.spared);
             group.anchor = Some(Anchor {
                 path: path.clone(),
                 read_pos,
@@ -391,10 +392,11 @@ impl LinkTable {
         self.groups.values().any(Group::is_incomplete)
     }
 
-    /// A search of the whole tree begins.
+    /// A search of the whole tree begins: names that were given up will be found.
     pub fn search_begins(&mut self) {
         for group in self.groups.values_mut() {
             group.searching = group.count;
+            group.stale = false;
         }
     }
 

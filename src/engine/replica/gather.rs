@@ -169,11 +169,11 @@ impl Replica {
         } else if now.ms >= self.gather.search_after_ms
             && let Some(stamp) = self.gather.search.take()
         {
-            self.links.search_begins();
             (Phase::Searching, stamp)
         } else {
             return;
         };
+        self.links.search_begins();
         self.gather.phase = phase;
         self.gather.began_ms = now.ms;
         self.gather.scan.owe(RelPath::root(), stamp);
