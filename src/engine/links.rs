@@ -10,13 +10,17 @@
 //! Where it would have to give up others it refuses the name, which is then gathered on disk
 //! (`replica/gather.rs`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::work::{Inode, Links, Spilled};
 use crate::tree::RelPath;
 
 /// Groups that are looked at for one that can be given up.
 const SEARCH_MAX: usize = 64;
+
+/// How long a count of names may have been made before or after what events have told since, in
+/// milliseconds.
+const YOUNG_COUNT_MS: u64 = 5_000;
 
 /// The name by which the sink knows the content of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +38,10 @@ pub struct Anchor {
 pub struct Group {
     /// Each known name, and whether the sink has it as a name of the anchor's inode.
     names: BTreeMap<RelPath, bool>,
-    /// How many names there were when one was last seen.
+    /// How many names there were when one was last seen, less those that have gone since.
     count: u64,
+    /// When that was, in milliseconds of the engine's clock.
+    seen_ms: u64,
     /// The name by which the sink knows the content.
     pub anchor: Option<Anchor>,
     /// The name that is about to become the anchor.
@@ -115,6 +121,9 @@ pub struct LinkTable {
     by_use: BTreeMap<u64, Inode>,
     uses: u64,
     names_max: usize,
+    now_ms: u64,
+    /// Names of inodes of which another name has gone, perhaps before they were counted.
+    uncertain: BTreeSet<RelPath>,
 }
 
 impl LinkTable {
@@ -127,7 +136,14 @@ impl LinkTable {
             by_use: BTreeMap::new(),
             uses: 0,
             names_max,
+            now_ms: 0,
+            uncertain: BTreeSet::new(),
         }
+    }
+
+    /// Tells the time, in milliseconds of the engine's clock.
+    pub fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
     }
 
     /// Names known.
@@ -201,6 +217,7 @@ impl LinkTable {
         self.by_use.insert(self.uses, links.inode);
         group.used = self.uses;
         group.count = links.count;
+        group.seen_ms = self.now_ms;
         group.names.entry(path.clone()).or_insert(false);
         true
     }
@@ -227,7 +244,7 @@ impl LinkTable {
             return false;
         };
         group.spared = true;
-        self.forget(&spare);
+        self.remove(&spare);
         true
     }
 
@@ -242,15 +259,35 @@ impl LinkTable {
 
     /// The name means something else now, or nothing.
     pub fn forget(&mut self, path: &RelPath) {
-        let Some(inode) = self.names.remove(path) else {
+        let Some(inode) = self.remove(path) else {
             return;
         };
+        let Some(group) = self.groups.get_mut(&inode) else {
+            return;
+        };
+        // The last count was made before the name went, or else a name has taken its place that nobody
+        // knows. Only if the count is young, both are possible.
+        if self.now_ms.saturating_sub(group.seen_ms) > YOUNG_COUNT_MS {
+            group.count = (group.count - 1).max(group.known());
+        } else if group.is_incomplete() {
+            self.uncertain.extend(group.names.keys().next().cloned());
+        }
+    }
+
+    /// Takes one name of each inode of which it is not certain how many names there are.
+    pub fn take_uncertain(&mut self) -> BTreeSet<RelPath> {
+        std::mem::take(&mut self.uncertain)
+    }
+
+    fn remove(&mut self, path: &RelPath) -> Option<Inode> {
+        let inode = self.names.remove(path)?;
         if let Some(group) = self.groups.get_mut(&inode) {
             group.remove(path);
             if group.names.is_empty() {
                 self.drop_group(inode);
             }
         }
+        Some(inode)
     }
 
     /// The name and everything below it mean nothing any more.

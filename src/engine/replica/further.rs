@@ -308,11 +308,16 @@ impl Replica {
         if wish.rechecks {
             return self.owe_search(wish.stamp);
         }
+        self.recheck(now, path.clone(), wish.stamp);
+    }
+
+    /// Looks at a name again a little later, to see how many names its inode has by then.
+    pub(super) fn recheck(&mut self, now: Now, path: RelPath, stamp: Stamp) {
         let again = Waiting {
             not_before_ms: now.ms + RECHECK_MS,
             rechecks: true,
-            ..Waiting::new(wish.stamp, Want::Attributes)
+            ..Waiting::new(stamp, Want::Attributes)
         };
-        self.live.put(now.ms, path.clone(), again);
+        self.live.put(now.ms, path, again);
     }
 }

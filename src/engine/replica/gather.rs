@@ -135,6 +135,14 @@ impl Replica {
     }
 
     pub(super) fn dispatch_gather(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.links.set_now(now.ms);
+        for path in self.links.take_uncertain() {
+            let stamp = Stamp {
+                pos: self.last_pos,
+                since_ms: now.ms,
+            };
+            self.recheck(now, path, stamp);
+        }
         // The walk finds most names itself, and goes first.
         let walking = self.whole_walk.is_some() && !self.backlog_walk.is_idle();
         match self.gather.phase {
