@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::ValueEnum;
 
-use crate::config::{self, Address, Given, LogFormat, LogLevel, Settings, WatchBackend};
+use crate::config::{self, Address, Given, LogFormat, LogLevel, Owners, Settings, WatchBackend};
 use crate::error::Error;
 
 /// Options of commands that talk to a running source.
@@ -72,10 +72,6 @@ pub(super) struct DaemonArgs {
 }
 
 impl DaemonArgs {
-    pub(super) fn settings(&self) -> Result<Settings, Error> {
-        self.settings_with(Vec::new())
-    }
-
     /// The settings, with flags that only some endpoints have.
     pub(super) fn settings_with(&self, flags: Vec<Given>) -> Result<Settings, Error> {
         let assignments = self.set.iter().map(|text| Given::assignment(text));
@@ -107,6 +103,31 @@ impl SourceArgs {
         give(&mut given, "watch", self.watch.map(name).as_ref());
         if self.insecure_bind {
             given.push(Given::flag("insecure_bind", true));
+        }
+        given
+    }
+}
+
+/// Options of the endpoint that writes.
+#[derive(Debug, Args)]
+pub(super) struct SinkArgs {
+    /// Take over a target that is not empty: what the source lacks is removed
+    #[arg(long)]
+    pub(super) adopt: bool,
+    /// How owners are matched: numeric or names [default: numeric]
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true)]
+    owners: Option<Owners>,
+    /// Use a target that takes names for one that differ only in case
+    #[arg(long)]
+    allow_folding: bool,
+}
+
+impl SinkArgs {
+    pub(super) fn flags(&self) -> Vec<Given> {
+        let mut given = Vec::new();
+        give(&mut given, "owners", self.owners.map(name).as_ref());
+        if self.allow_folding {
+            given.push(Given::flag("allow_folding", true));
         }
         given
     }

@@ -1,9 +1,11 @@
 //! What the source engine asks of its readers, and what they find.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::walk::Suspicion;
-use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time};
+use crate::tree::{Body, Kind, LimitCounts, ListEntry, Metadata, Name, RelPath, State, Time, View};
 
 /// Files up to this size travel whole, in a message with others; larger ones are streamed. In bytes.
 pub const INLINE_BYTES_MAX: u64 = 128 * 1024;
@@ -51,6 +53,8 @@ pub enum Order {
         compare: bool,
         /// Files to be named as suspects.
         suspicion: Option<Suspicion>,
+        /// How entries look where they are compared.
+        view: Arc<View>,
     },
     /// Read a piece of a large file.
     ReadChunk {
@@ -132,6 +136,8 @@ pub struct Listed {
     pub upto: Option<Name>,
     /// Files of the page that count as different.
     pub suspects: Vec<Name>,
+    /// The limits of the view that the entries met.
+    pub met: LimitCounts,
 }
 
 /// What a look saw under one name.

@@ -6,7 +6,7 @@ use crate::engine::walk::Suspicion;
 use crate::engine::work::Finding;
 use crate::fs::{Fs, Stat};
 use crate::source::reader::list;
-use crate::tree::{Digest, Kind, ListEntry, Name, NameRange, RelPath};
+use crate::tree::{Digest, Kind, ListEntry, Name, NameRange, RelPath, View};
 use crate::wire::message::{Answer, ENTRIES_MAX, Page};
 
 /// Files that a power cut may have left without their content: those whose change time lies between
@@ -27,13 +27,15 @@ pub fn compare<F: Fs>(
         Page::Entries(entries) => entries.len(),
     };
     let most = theirs + ENTRIES_MAX;
-    let (mine, more, suspects) = match list(fs, dir, range.after.as_ref(), most, true, distrust) {
-        Ok(Finding::Listed(listed)) => (listed.entries, listed.upto.is_some(), listed.suspects),
-        Ok(_) => return Answer::Failed(0),
-        Err(Finding::Broken(_)) => return Answer::Missing,
-        Err(Finding::Failed { errno, .. }) => return Answer::Failed(errno),
-        Err(_) => return Answer::Failed(0),
-    };
+    let all = View::default();
+    let (mine, more, suspects) =
+        match list(fs, dir, range.after.as_ref(), most, Some(&all), distrust) {
+            Ok(Finding::Listed(listed)) => (listed.entries, listed.upto.is_some(), listed.suspects),
+            Ok(_) => return Answer::Failed(0),
+            Err(Finding::Broken(_)) => return Answer::Missing,
+            Err(Finding::Failed { errno, .. }) => return Answer::Failed(errno),
+            Err(_) => return Answer::Failed(0),
+        };
     let inside = mine
         .iter()
         .take_while(|entry| range.contains(entry.name.as_bytes()))

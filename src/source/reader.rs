@@ -13,7 +13,7 @@ use crate::engine::work::{
     Finding, INLINE_BYTES_MAX, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, Listed, LookName, Order, Seen,
 };
 use crate::fs::{Fs, Stat, Way, open_way};
-use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time};
+use crate::tree::{Body, Kind, LimitSet, ListEntry, Metadata, Name, RelPath, State, Time, View};
 use crate::wire::message::{ENTRY_COST, xattrs_cost};
 
 /// A file changed less than this long ago is asked for writers before it is read, in seconds. Older
@@ -98,7 +98,11 @@ impl<F: Fs> Reader<F> {
                 names_max,
                 compare,
                 suspicion,
-            } => list(fs, dir, after.as_ref(), *names_max, *compare, *suspicion),
+                view,
+            } => {
+                let view = compare.then_some(&**view);
+                list(fs, dir, after.as_ref(), *names_max, view, *suspicion)
+            }
             Order::ReadChunk { .. } | Order::EndStream { .. } => {
                 Ok(Finding::StreamEnded { whole: false })
             }
@@ -450,13 +454,14 @@ fn smallest_names<F: Fs>(
     Ok((named.collect(), more))
 }
 
-/// One page of a directory; shared with the sink, which compares it with its own.
+/// One page of a directory, as it is to be compared with another, or else names and kinds alone; shared
+/// with the sink, which compares it with its own.
 pub fn list<F: Fs>(
     fs: &F,
     path: &RelPath,
     after: Option<&Name>,
     names_max: usize,
-    compare: bool,
+    compare: Option<&View>,
     suspicion: Option<Suspicion>,
 ) -> Result<Finding, Finding> {
     let dir = way(fs, path)?;
@@ -468,12 +473,15 @@ pub fn list<F: Fs>(
         ..Listed::default()
     };
     for (name, kind) in names {
-        if !compare && let Some(kind) = kind {
+        if compare.is_none()
+            && let Some(kind) = kind
+        {
             listed.entries.push(bare(name, kind));
             continue;
         }
-        match list_entry(fs, &dir, &name) {
-            Ok((entry, stat)) => {
+        match list_entry(fs, &dir, &name, compare.unwrap_or(&View::default())) {
+            Ok((entry, stat, met)) => {
+                listed.met.add(met);
                 let suspect = suspicion.is_some_and(|suspicion| suspicion.holds(stat.ctime));
                 if suspect && stat.kind != Kind::Dir {
                     listed.suspects.push(name);
@@ -503,32 +511,34 @@ fn bare(name: Name, kind: Kind) -> ListEntry {
     }
 }
 
-/// What is compared of one name.
-pub fn list_entry<F: Fs>(fs: &F, dir: &F::Dir, name: &Name) -> io::Result<(ListEntry, Stat)> {
+/// What is compared of one name, and the limits of the view that it met.
+fn list_entry<F: Fs>(
+    fs: &F,
+    dir: &F::Dir,
+    name: &Name,
+    view: &View,
+) -> io::Result<(ListEntry, Stat, LimitSet)> {
     let stat = fs.stat(dir, name)?;
     let target = if stat.kind == Kind::Symlink {
         fs.read_link(dir, name)?
     } else {
         Vec::new()
     };
-    let xattrs = fs.xattrs(dir, name)?;
-    let size = if matches!(stat.kind, Kind::File | Kind::Symlink) {
-        stat.size
-    } else {
-        0
-    };
+    let mut meta = stat.metadata(fs.xattrs(dir, name)?);
+    let met = view.show(Some(name), &mut meta);
+    let has_size = matches!(meta.kind, Kind::File | Kind::Symlink);
     let entry = ListEntry {
         name: name.clone(),
-        kind: stat.kind,
-        mode: stat.mode,
-        uid: stat.uid,
-        gid: stat.gid,
-        size,
-        mtime: stat.mtime,
-        rdev: stat.rdev,
-        extra: ListEntry::extra_of(&xattrs, &target),
+        kind: meta.kind,
+        mode: meta.mode,
+        uid: meta.uid,
+        gid: meta.gid,
+        size: if has_size { meta.size } else { 0 },
+        mtime: meta.mtime,
+        rdev: meta.rdev,
+        extra: ListEntry::extra_of(&meta.xattrs, &target),
     };
-    Ok((entry, stat))
+    Ok((entry, stat, met))
 }
 
 /// Reads a piece of a streamed file.

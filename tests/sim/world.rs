@@ -18,7 +18,7 @@ use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
 use osync::source::watch::Watch;
-use osync::tree::{Kind, RelPath, Time};
+use osync::tree::{Kind, OwnerTables, RelPath, TargetLimits, Time};
 use osync::wire::message::{Change, Command, Credit, Outcome, Reply, Request};
 use osync::wire::{self, Frames};
 
@@ -75,6 +75,8 @@ pub struct World {
     pub users: Arc<Mutex<Users>>,
     pub src: MemoryFs,
     pub dst: MemoryFs,
+    /// What the sink says of its target.
+    pub target_limits: TargetLimits,
     ms: u64,
     source: Option<SourceProcess>,
     sink: Option<SinkProcess>,
@@ -107,6 +109,7 @@ impl World {
             users: Arc::new(Mutex::new(users)),
             src: MemoryFs::default(),
             dst: MemoryFs::default(),
+            target_limits: TargetLimits::default(),
             ms: 10_000,
             source: None,
             sink: None,
@@ -215,6 +218,8 @@ impl World {
             critical: 0.9,
             terminate_on_critical: false,
             suspect_since: self.state.durable_as_of.clone(),
+            limits_of_source: Vec::new(),
+            owners: Ok(OwnerTables::default()),
         };
         let mut out = Vec::new();
         let engine = Source::new(settings, self.now(), &mut out);
@@ -245,6 +250,8 @@ impl World {
             },
             applying_max: 3,
             heartbeat: Heartbeat::default(),
+            limits: self.target_limits.clone(),
+            owners: None,
             sync_interval_ms: 20,
         };
         let distrust = (!self.state.clean)

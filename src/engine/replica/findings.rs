@@ -68,6 +68,7 @@ impl Replica {
                 self.looked_for_visit(lane, visit, count);
             }
             (Work::DirMeta { dir, wish }, Finding::Dir(meta)) => {
+                let meta = self.shown_dir(&dir, meta);
                 let change = Change::DirMeta {
                     dir: dir.clone(),
                     meta,
@@ -76,6 +77,7 @@ impl Replica {
             }
             (Work::Rename(renaming), Finding::Renamed { kind, size, mtime }) => {
                 let right_kind = (kind == Kind::Dir) == renaming.is_dir;
+                let mtime = self.view.time(mtime);
                 if right_kind {
                     let Renaming { from, to, .. } = renaming.clone();
                     self.send_rename(
@@ -141,9 +143,11 @@ impl Replica {
         let mut sent = Vec::with_capacity(names.len());
         let mut stamp: Option<Stamp> = None;
         let mut unread = VecDeque::new();
+        let is_listed = self.is_listed(lane, visit);
         for ((name, wish), seen) in names.into_iter().zip(seen) {
             let path = dir.join(&name);
-            match seen {
+            let is_retry = wish.stamp.pos == u64::MAX;
+            match self.shown(&name, seen, is_listed || is_retry) {
                 Seen::Is {
                     state: State::Present(_, Body::Unchanged),
                     ..
@@ -253,6 +257,12 @@ impl Replica {
         self.parent_meta(now, lane, dir, stamp);
     }
 
+    /// True if the names of a visit were compared before they are looked at.
+    fn is_listed(&mut self, lane: Lane, visit: Option<u64>) -> bool {
+        let visit = visit.and_then(|id| self.walker(lane).visits.get(&id));
+        visit.is_some_and(|visit| !visit.rescan.fresh)
+    }
+
     fn flags(
         &mut self,
         lane: Lane,
@@ -357,6 +367,12 @@ impl Replica {
             return;
         };
         let Step::Listing { full } = visit.step else {
+            return;
+        };
+        if !full {
+            self.losses.listed(&listed.met);
+        }
+        let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
             return;
         };
         let upto = listed.upto;

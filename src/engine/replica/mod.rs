@@ -6,16 +6,20 @@
 //! - `dispatch` hands out looks, each with its claim and with credit reserved beforehand, so that a
 //!   result gets its number at once.
 //! - `findings` turns what was read into numbered messages.
+//! - `losses` counts what the target cannot hold.
 //! - `outcomes` takes the sink's answers and marks, and puts back what was not done.
 
 mod dispatch;
 mod findings;
+mod losses;
 mod outcomes;
 mod standing;
 
 pub(crate) use findings::close_streams;
+use losses::Losses;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::bindings::PathEvent;
 use super::footprint::Footprint;
@@ -27,7 +31,7 @@ use super::walk::{Rescan, Suspicion, Walker};
 use super::work::Finding;
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
-use crate::tree::{Metadata, Name, RelPath};
+use crate::tree::{Metadata, Name, RelPath, View};
 use crate::wire::message::{Change, Credit, Lane, ToSink};
 
 /// Limits of one replica, all of them settings of the source.
@@ -260,6 +264,9 @@ pub struct Replica {
     in_flight_bytes: [u64; 2],
     pub(crate) ledger: Ledger,
     pub(crate) link: Option<Link>,
+    /// How entries look on the target of the last session.
+    pub(crate) view: Arc<View>,
+    losses: Losses,
     last_epoch: u64,
     content_after_ms: u64,
     /// Position of the last whole walk that was owed; "equal" is said only after it.
@@ -294,6 +301,8 @@ impl Replica {
             in_flight_bytes: [0; 2],
             ledger: Ledger::new(limits.problems_max),
             link: None,
+            view: Arc::default(),
+            losses: Losses::default(),
             last_epoch: 0,
             content_after_ms: 0,
             whole_walk: None,
@@ -612,6 +621,8 @@ impl Replica {
     /// Owes a rescan of a subtree.
     pub fn owe(&mut self, path: RelPath, rescan: Rescan) {
         if path.is_root() {
+            // The walk counts them again.
+            self.losses = Losses::default();
             self.whole_walk = Some(
                 self.whole_walk
                     .map_or(rescan.stamp.pos, |pos| pos.max(rescan.stamp.pos)),

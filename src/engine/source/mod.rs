@@ -7,6 +7,7 @@ mod operator;
 mod registration;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::bindings::{Bindings, PathEvent};
 use super::replica::{Limits, Replica, Rule};
@@ -15,9 +16,9 @@ use super::walk::{PAGE_NAMES_MAX, Rescan, Step, Suspicion, Walker};
 use super::work::{Finding, Order};
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
-use crate::report::Phase;
+use crate::report::{Limit, Phase};
 use crate::source::watch::{RawEvent, Wd};
-use crate::tree::{Kind, RelPath, Time};
+use crate::tree::{Kind, OwnerTables, RelPath, Time};
 use crate::wire::message::{Command, ToSink, ToSource};
 
 use operator::Flush;
@@ -46,6 +47,10 @@ pub struct Settings {
     pub terminate_on_critical: bool,
     /// Changes since then may have been forgotten by an earlier process; by sink id.
     pub suspect_since: BTreeMap<String, Time>,
+    /// What the source cannot read.
+    pub limits_of_source: Vec<Limit>,
+    /// The users and groups of this host, or why they are not known.
+    pub owners: Result<OwnerTables, String>,
 }
 
 /// What happened.
@@ -498,6 +503,7 @@ impl Source {
                 names_max: PAGE_NAMES_MAX,
                 compare: false,
                 suspicion: None,
+                view: Arc::default(),
             };
             self.next_ticket += 1;
             let ticket = Ticket(ARMING << 40 | self.next_ticket);

@@ -160,7 +160,11 @@ impl Stage {
             return Err(errno(libc::EPERM));
         }
         if held.mode & 0o777 != 0o700 {
-            Target::Open(fd.as_fd()).chmod(0o700)?;
+            // Where modes cannot be chosen it is enough that nobody else can write.
+            let closed = Target::Open(fd.as_fd()).chmod(0o700);
+            if closed.is_err() && held.mode & 0o022 != 0 {
+                closed?;
+            }
         }
         Ok(fd)
     }
@@ -231,6 +235,11 @@ impl Staged {
         rustix::fs::renameat(&self.dir, &self.name, dir, name)?;
         self.is_here = false;
         Ok(())
+    }
+
+    /// Opens a directory of the stage.
+    pub(super) fn open_dir(&self) -> io::Result<OwnedFd> {
+        open::dir(&self.dir, self.name.as_bytes(), false)
     }
 
     /// Frees a directory with everything below.

@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 
 use super::errno;
 use super::target::Target;
-use crate::tree::{XATTRS_BYTES_MAX, Xattrs};
+use crate::tree::{LimitKind, XATTRS_BYTES_MAX, Xattrs};
 
 /// Most bytes that Linux returns for one value and for one list of names.
 const KERNEL_BYTES_MAX: usize = 64 * 1024;
@@ -23,16 +23,34 @@ pub(super) struct XattrAccess {
     /// Set once the file system said that it has none. The root's mount is never left, so one answer
     /// holds for all.
     unsupported: AtomicBool,
-    /// As root all namespaces are replicated, else `user.` and ACLs, which are all that may be set.
-    all_namespaces: bool,
+    /// Beginnings of names that are neither reported nor set nor removed, because they cannot be set.
+    left_out: Vec<&'static [u8]>,
 }
 
 impl XattrAccess {
-    pub(super) fn new() -> Self {
+    /// For reading: all that the kernel shows.
+    pub(super) fn to_read() -> Self {
         Self {
             unsupported: AtomicBool::new(false),
-            all_namespaces: rustix::process::geteuid().is_root(),
+            left_out: Vec::new(),
         }
+    }
+
+    /// For setting: all namespaces as root, else `user.` and ACLs, until more is known.
+    pub(super) fn to_set() -> Self {
+        let mut access = Self::to_read();
+        if !rustix::process::geteuid().is_root() {
+            access.leave_out(&[LimitKind::TrustedXattrs, LimitKind::SecurityXattrs]);
+        }
+        access
+    }
+
+    /// Leaves out what the file system or the kernel does not let this process set.
+    pub(super) fn leave_out(&mut self, lacks: &[LimitKind]) {
+        self.left_out = lacks
+            .iter()
+            .filter_map(|kind| kind.xattr_prefix())
+            .collect();
     }
 
     /// All replicated attributes, sorted; empty where the file system has none. E2BIG above
@@ -100,9 +118,7 @@ impl XattrAccess {
     fn is_replicated(&self, name: &[u8]) -> bool {
         !name.is_empty()
             && name != HOST_LABEL
-            && (self.all_namespaces
-                || name.starts_with(b"user.")
-                || name.starts_with(b"system.posix_acl_"))
+            && !self.left_out.iter().any(|prefix| name.starts_with(prefix))
     }
 }
 
