@@ -51,11 +51,11 @@ pub(super) struct Args {
     #[arg(long)]
     once: bool,
     #[command(flatten)]
+    target: SinkArgs,
+    #[command(flatten)]
     daemon: DaemonArgs,
     #[command(flatten)]
     watching: SourceArgs,
-    #[command(flatten)]
-    target: SinkArgs,
 }
 
 impl Args {

@@ -180,9 +180,13 @@ fn sink_status(text: &mut String, sink: &SinkStatus) {
 /// What cannot be preserved, a line each.
 fn limits(text: &mut String, limits: &[Limit]) {
     for limit in limits {
-        let entries = optional(limit.entries, |entries| format!("{entries} entries"));
+        let entries = limit.entries.map(|entries| format!(" ({entries} entries)"));
         let (what, consequence) = (limit.kind.word(), printable(&limit.consequence));
-        line(text, "limit", &format!("{what}, {entries}: {consequence}"));
+        line(
+            text,
+            "limit",
+            &format!("{what}{}: {consequence}", entries.unwrap_or_default()),
+        );
     }
 }
 

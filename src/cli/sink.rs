@@ -20,9 +20,9 @@ pub(super) struct Args {
     /// The directory to replicate to
     root: PathBuf,
     #[command(flatten)]
-    daemon: DaemonArgs,
-    #[command(flatten)]
     target: SinkArgs,
+    #[command(flatten)]
+    daemon: DaemonArgs,
 }
 
 impl Args {

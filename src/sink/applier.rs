@@ -7,9 +7,10 @@ use std::sync::Mutex;
 
 use crate::fs::{Fs, Way, open_way};
 use crate::sink::brake::Brake;
+use crate::sink::exact::{self, Held};
 use crate::sink::reconciler::{self, Distrust};
-use crate::tree::{Body, Entry, Kind, Metadata, Name, RelPath, State, Time};
-use crate::wire::message::{Change, Outcome, Refusal};
+use crate::tree::{Body, Entry, Kind, Metadata, Name, NameRange, RelPath, State, Time};
+use crate::wire::message::{Answer, Change, Outcome, Page, Refusal};
 
 /// Stages of large files held at once; a source keeps far fewer streams.
 pub const STREAMS_MAX: usize = 64;
@@ -26,6 +27,8 @@ pub struct Applier<F: Fs> {
     /// The brake on removals.
     pub brake: Brake,
     distrust: Option<Distrust>,
+    /// The target takes different names for one.
+    folds: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +67,16 @@ impl<F: Fs> Applier<F> {
             streams: Mutex::new(HashMap::new()),
             brake,
             distrust,
+            folds: false,
         }
+    }
+
+    /// For a target that takes different names for one: no name is used for another one. Changes must
+    /// then be applied one at a time.
+    #[must_use]
+    pub fn on_folding_target(mut self) -> Self {
+        self.folds = true;
+        self
     }
 
     /// The file system.
@@ -107,13 +119,7 @@ impl<F: Fs> Applier<F> {
                 mtime,
             } => single(self.rename(&from, &to, kind, size, mtime)),
             Change::Listing { dir, range, page } => Outcome {
-                answer: Some(reconciler::compare(
-                    &self.fs,
-                    &dir,
-                    &range,
-                    &page,
-                    self.distrust,
-                )),
+                answer: Some(self.compare(&dir, &range, &page)),
                 ..Outcome::default()
             },
             Change::Chunk {
@@ -129,7 +135,44 @@ impl<F: Fs> Applier<F> {
         }
     }
 
+    fn compare(&self, dir: &RelPath, range: &NameRange, page: &Page) -> Answer {
+        match self.check_way(dir) {
+            Ok(()) => reconciler::compare(&self.fs, dir, range, page, self.distrust),
+            Err(why) => match *why {
+                Refusal::Problem { errno, .. } => Answer::Failed(errno),
+                _ => Answer::Missing,
+            },
+        }
+    }
+
+    // ---- folding targets ---------------------------------------------------------------------------
+
+    /// Another directory that the target takes for this one is not it: this one is missing.
+    fn check_way(&self, path: &RelPath) -> Result<(), Refused> {
+        if self.folds && !step("open directory", exact::is_way_exact(&self.fs, path))? {
+            return Err(Box::new(Refusal::ParentMissing));
+        }
+        Ok(())
+    }
+
+    /// True if the target takes the name of another entry for this one.
+    fn is_taken(&self, dir: &F::Dir, name: &Name) -> Result<bool, Refused> {
+        Ok(self.folds && step("list", exact::held(&self.fs, dir, name))? == Held::Another)
+    }
+
+    /// Refuses a name whose place another one has.
+    fn check_free(&self, dir: &F::Dir, name: &Name) -> Result<(), Refused> {
+        if self.is_taken(dir, name)? {
+            return Err(refused(
+                "create",
+                &io::Error::from_raw_os_error(libc::EEXIST),
+            ));
+        }
+        Ok(())
+    }
+
     fn open(&self, path: &RelPath) -> Result<F::Dir, Refused> {
+        self.check_way(path)?;
         match open_way(&self.fs, path) {
             Way::Open(dir) => Ok(dir),
             Way::Broken(_) => Err(Box::new(Refusal::ParentMissing)),
@@ -164,6 +207,11 @@ impl<F: Fs> Applier<F> {
 
     /// Brings one name to its state. True if a directory had to be made.
     fn entry(&self, dir: &F::Dir, name: &Name, state: State) -> Result<bool, Refused> {
+        match state {
+            State::Absent if self.is_taken(dir, name)? => return Ok(false),
+            State::Absent => {}
+            State::Present(..) => self.check_free(dir, name)?,
+        }
         match state {
             State::Absent => self.remove(dir, name).map(|()| false),
             State::Present(meta, body) => match body {
@@ -291,6 +339,9 @@ impl<F: Fs> Applier<F> {
         );
         let old = self.open(&from_dir)?;
         let new = self.open(&to_dir)?;
+        if self.is_taken(&old, &from_name)? || self.is_taken(&new, &to_name)? {
+            return Err(mismatch());
+        }
         let stat = self.fs.stat(&old, &from_name).map_err(|_| mismatch())?;
         let same =
             stat.kind == kind && (kind == Kind::Dir || (stat.size == size && stat.mtime == mtime));
@@ -348,6 +399,7 @@ impl<F: Fs> Applier<F> {
             return Err(Box::new(Refusal::Mismatch));
         }
         let dir = self.open(&dir)?;
+        self.check_free(&dir, &name)?;
         self.place(&dir, &name, stage.file, meta)
     }
 }

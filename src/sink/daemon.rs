@@ -258,6 +258,15 @@ impl Daemon {
         };
         dir.save(&state)
             .map_err(|error| Error::io("write the state in", dir.path(), error))?;
+        let brake = Brake::new(settings.brake_floor_entries, settings.brake_share);
+        let applier = Applier::new(fs, brake, distrust);
+        // Where names stand for others, what is found under one must not change meanwhile.
+        let (applier, appliers) = if limits.has(LimitKind::FoldedNames) {
+            (applier.on_folding_target(), 1)
+        } else {
+            (applier, settings.appliers)
+        };
+        let applier = Arc::new(applier);
         let mut actions = Vec::new();
         let engine = Sink::new(
             engine::Settings {
@@ -267,7 +276,7 @@ impl Daemon {
                     bytes: settings.window_bytes,
                     messages: settings.window_messages,
                 },
-                applying_max: settings.appliers * APPLYING_PER_THREAD,
+                applying_max: appliers * APPLYING_PER_THREAD,
                 heartbeat: Heartbeat {
                     period_ms: settings.heartbeat_ms,
                     dead_after_ms: settings.dead_after_ms,
@@ -279,8 +288,6 @@ impl Daemon {
             state.standing.clone(),
             &mut actions,
         );
-        let brake = Brake::new(settings.brake_floor_entries, settings.brake_share);
-        let applier = Arc::new(Applier::new(fs, brake, distrust));
         let mut housekeeping = interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
@@ -290,7 +297,7 @@ impl Daemon {
             route: Route::new(settings),
             links: None,
             connecting: None,
-            appliers: Appliers::start(&applier, settings.appliers)?,
+            appliers: Appliers::start(&applier, appliers)?,
             durability: Durability::start(Arc::clone(&applier), dir, state)?,
             applier,
             housekeeping,

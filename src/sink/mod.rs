@@ -6,4 +6,5 @@ pub mod brake;
 mod connecting;
 pub mod daemon;
 mod durability;
+mod exact;
 pub mod reconciler;

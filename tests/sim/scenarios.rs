@@ -3,6 +3,7 @@
 
 mod durability;
 mod flush;
+mod limits;
 mod order;
 mod outcomes;
 mod sessions;

@@ -14,11 +14,12 @@ use osync::engine::source::{self, Source};
 use osync::engine::work::{Finding, Order, Seen};
 use osync::engine::{Now, Ticket};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
+use osync::report::Limit;
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
 use osync::source::watch::Watch;
-use osync::tree::{Kind, OwnerTables, RelPath, TargetLimits, Time};
+use osync::tree::{Kind, LimitKind, OwnerTables, RelPath, Time};
 use osync::wire::message::{Change, Command, Credit, Outcome, Reply, Request};
 use osync::wire::{self, Frames};
 
@@ -75,8 +76,10 @@ pub struct World {
     pub users: Arc<Mutex<Users>>,
     pub src: MemoryFs,
     pub dst: MemoryFs,
-    /// What the sink says of its target.
-    pub target_limits: TargetLimits,
+    /// The users and groups of the source's host.
+    pub source_owners: OwnerTables,
+    /// Those of the sink's host, if owners are matched by name.
+    pub target_owners: Option<OwnerTables>,
     ms: u64,
     source: Option<SourceProcess>,
     sink: Option<SinkProcess>,
@@ -96,6 +99,8 @@ pub struct World {
     power_was_cut: bool,
     /// The last answer to a flush: whether it was complete, and with how many problems.
     flushed: Option<(bool, u64)>,
+    /// What that answer said is left out.
+    flush_lost: Vec<String>,
 }
 
 /// The operator's connection.
@@ -109,7 +114,8 @@ impl World {
             users: Arc::new(Mutex::new(users)),
             src: MemoryFs::default(),
             dst: MemoryFs::default(),
-            target_limits: TargetLimits::default(),
+            source_owners: OwnerTables::default(),
+            target_owners: None,
             ms: 10_000,
             source: None,
             sink: None,
@@ -131,6 +137,7 @@ impl World {
             failure: None,
             power_was_cut: false,
             flushed: None,
+            flush_lost: Vec::new(),
             faults,
         };
         world.src.disk().events_max = world.faults.events_max;
@@ -219,7 +226,7 @@ impl World {
             terminate_on_critical: false,
             suspect_since: self.state.durable_as_of.clone(),
             limits_of_source: Vec::new(),
-            owners: Ok(OwnerTables::default()),
+            owners: Ok(self.source_owners.clone()),
         };
         let mut out = Vec::new();
         let engine = Source::new(settings, self.now(), &mut out);
@@ -250,8 +257,8 @@ impl World {
             },
             applying_max: 3,
             heartbeat: Heartbeat::default(),
-            limits: self.target_limits.clone(),
-            owners: None,
+            limits: self.dst.disk().limits.clone(),
+            owners: self.target_owners.clone(),
             sync_interval_ms: 20,
         };
         let distrust = (!self.state.clean)
@@ -259,7 +266,10 @@ impl World {
         self.state.clean = false;
         let mut out = Vec::new();
         let engine = Sink::new(settings, self.state.standing.clone(), &mut out);
-        let applier = Applier::new(self.dst.clone(), Brake::new(1_000_000, 1.0), distrust);
+        let mut applier = Applier::new(self.dst.clone(), Brake::new(1_000_000, 1.0), distrust);
+        if self.dst.disk().limits.has(LimitKind::FoldedNames) {
+            applier = applier.on_folding_target();
+        }
         self.sink = Some(SinkProcess {
             engine,
             applier,
@@ -782,6 +792,7 @@ impl World {
         };
         self.say(|| format!("flush answered: {result:?}"));
         self.flushed = Some((result.complete, result.problems));
+        self.flush_lost = result.limits.iter().filter_map(Limit::loss).collect();
         let Some((asked, files)) = self.flush.take() else {
             return;
         };
