@@ -159,8 +159,9 @@ impl RealFs {
     /// EROFS on a source; ENOSPC, EIO and the like if nothing can be tried now.
     pub fn probe(&mut self) -> io::Result<TargetLimits> {
         let stage = self.writable()?;
-        let limits = probe::probe(stage)?;
+        let limits = probe::probe(stage);
         stage.tidy()?;
+        let limits = limits?;
         self.xattrs.leave_out(&limits.lacks);
         Ok(limits)
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod limits;
 mod mounts;
 mod sink;
 mod source;
