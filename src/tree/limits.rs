@@ -250,6 +250,18 @@ impl TimeRange {
         }
     }
 
+    /// True if it holds every time that a clock shows today, as those of common file systems do. That is
+    /// no limit worth a word, unless a file does have another time.
+    fn is_ordinary(&self) -> bool {
+        const YEAR_2400: i64 = 13_569_465_600;
+        let Self {
+            step_nanos,
+            first_secs,
+            last_secs,
+        } = *self;
+        step_nanos == 1 && first_secs <= i32::MIN.into() && last_secs >= YEAR_2400
+    }
+
     fn is_sound(&self) -> bool {
         let step = self.step_nanos;
         let divides = NANOS_PER_SEC.is_multiple_of(step) || step.is_multiple_of(NANOS_PER_SEC);
@@ -288,7 +300,7 @@ impl TargetLimits {
         match kind {
             LimitKind::Owners => self.owner.is_some(),
             LimitKind::Modes => self.mode.is_some(),
-            LimitKind::Times => self.time != TimeRange::default(),
+            LimitKind::Times => !self.time.is_ordinary(),
             LimitKind::LongNames => self.name_bytes_max.is_some(),
             other => self.lacks.contains(&other),
         }
@@ -346,13 +358,19 @@ impl TargetLimits {
             last_secs,
         } = self.time;
         let mut parts = Vec::new();
-        if step_nanos > 1 {
-            parts.push(format!("times are rounded down to {step_nanos} ns"));
+        match step_nanos {
+            1 => {}
+            NANOS_PER_SEC.. => parts.push(format!(
+                "times are rounded down to {} s",
+                step_nanos / NANOS_PER_SEC
+            )),
+            _ => parts.push(format!("times are rounded down to {step_nanos} ns")),
         }
-        if first_secs != i64::MIN || last_secs != i64::MAX {
-            parts.push(format!(
-                "times outside {first_secs} to {last_secs} s since 1970 become the nearest"
-            ));
+        if first_secs != i64::MIN {
+            parts.push(format!("times before {} become that", day(first_secs)));
+        }
+        if last_secs != i64::MAX {
+            parts.push(format!("times after {} become that", day(last_secs)));
         }
         parts.join("; ")
     }
@@ -382,4 +400,12 @@ impl TargetLimits {
         }
         met
     }
+}
+
+/// The day of a second, or the second itself where the calendar ends.
+fn day(secs: i64) -> String {
+    jiff::Timestamp::from_second(secs).map_or_else(
+        |_| format!("second {secs} from 1970"),
+        |time| time.strftime("%F").to_string(),
+    )
 }

@@ -85,7 +85,14 @@ impl Fixture {
 
     /// osync with a state directory of its own for each `role`, and nothing inherited that configures it.
     pub fn osync(&self, role: &str) -> Command {
-        let mut command = Command::new(OSYNC);
+        self.osync_by(role, &[])
+    }
+
+    /// The same, started by another program that is given it as its last argument.
+    pub fn osync_by(&self, role: &str, starter: &[&str]) -> Command {
+        let mut words = starter.iter().copied().chain([OSYNC]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("OSYNC_") {
                 command.env_remove(name);

@@ -14,8 +14,10 @@ mod wait;
 
 mod bad_input;
 mod kill_and_restart;
+mod limits;
 mod main_job;
 mod operations;
+mod owners;
 mod peers;
 mod push;
 mod python_peer;

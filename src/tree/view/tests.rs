@@ -197,6 +197,37 @@ fn times_become_the_nearest_that_the_target_has() {
 }
 
 #[test]
+fn times_of_common_file_systems_are_no_limit_worth_a_word() {
+    let time = |step_nanos, last_secs| TargetLimits {
+        time: TimeRange {
+            step_nanos,
+            first_secs: -(1 << 31),
+            last_secs,
+        },
+        ..TargetLimits::default()
+    };
+    assert!(!time(1, 15_032_385_535).has(LimitKind::Times));
+    assert!(time(100, 15_032_385_535).has(LimitKind::Times));
+    let old = time(1_000_000_000, (1 << 31) - 1);
+    assert!(old.has(LimitKind::Times));
+    assert_eq!(
+        old.consequence(LimitKind::Times),
+        "times are rounded down to 1 s; times before 1901-12-13 become that; times after \
+         2038-01-19 become that"
+    );
+    // A file that does have another time is met all the same.
+    let mut late = Metadata {
+        mtime: Time {
+            secs: 1 << 40,
+            nanos: 0,
+        },
+        ..file()
+    };
+    let view = View::new(time(1, 15_032_385_535), None);
+    assert_eq!(view.show(None, &mut late), met(&[LimitKind::Times]));
+}
+
+#[test]
 fn owners_by_name_reach_into_acls() {
     let table = |id: u32| vec![(ByteBuf::from("ann"), id)];
     let tables = |user, group| OwnerTables {

@@ -281,6 +281,33 @@ fn names_that_a_target_takes_for_one_are_found() {
 }
 
 #[test]
+fn attributes_for_which_an_inode_has_no_room_are_no_full_disk() {
+    apart(|dir| {
+        let Some(at) = mounted(dir, "ext4", "rw", &["-q", "-F", "-b", "1024"]) else {
+            return;
+        };
+        let (fs, _) = probed(&at);
+        let meta = Metadata {
+            kind: Kind::File,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: Time::default(),
+            rdev: 0,
+            xattrs: vec![(ByteBuf::from("user.large"), ByteBuf::from(vec![1; 8192]))],
+        };
+        let root = fs.root().unwrap();
+        let published = fs.publish(fs.stage().unwrap(), &root, &name("f"), &meta);
+        assert_eq!(code(published), Some(libc::E2BIG));
+        // On a disk that is full indeed, it is told as that.
+        std::fs::write(at.join("filler"), vec![0; 60 << 20]).unwrap_or_default();
+        let published = fs.publish(fs.stage().unwrap(), &root, &name("f"), &meta);
+        assert_eq!(code(published), Some(libc::ENOSPC));
+    });
+}
+
+#[test]
 fn a_full_target_cannot_be_tried() {
     apart(|dir| {
         let Some(at) = mounted(dir, "tmpfs", "nr_inodes=2", &[]) else {
