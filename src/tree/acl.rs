@@ -51,11 +51,7 @@ fn entries(value: &[u8]) -> Option<Vec<Ace>> {
 }
 
 /// Gives named users and groups other ids, and sorts the entries again as the tools for ACLs do.
-pub(super) fn map_ids(
-    value: &mut Vec<u8>,
-    mut user: impl FnMut(u32) -> u32,
-    mut group: impl FnMut(u32) -> u32,
-) {
+pub(super) fn map_ids(value: &mut Vec<u8>, user: impl Fn(u32) -> u32, group: impl Fn(u32) -> u32) {
     let Some(mut acl) = entries(value) else {
         return;
     };

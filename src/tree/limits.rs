@@ -1,5 +1,7 @@
 //! What a target cannot hold.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Metadata, Name, Time};
@@ -142,8 +144,8 @@ impl LimitSet {
 }
 
 /// How many entries met each limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LimitCounts([u64; LimitKind::ALL.len()]);
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LimitCounts(BTreeMap<LimitKind, u64>);
 
 impl LimitCounts {
     /// Counts an entry that met these.
@@ -151,22 +153,25 @@ impl LimitCounts {
         if met.is_empty() {
             return;
         }
-        for kind in LimitKind::ALL {
-            self.0[kind as usize] += u64::from(met.contains(kind));
+        for kind in LimitKind::ALL
+            .into_iter()
+            .filter(|&kind| met.contains(kind))
+        {
+            *self.0.entry(kind).or_default() += 1;
         }
     }
 
     /// Adds other entries.
     pub fn merge(&mut self, other: &Self) {
-        for (count, more) in self.0.iter_mut().zip(other.0) {
-            *count += more;
+        for (&kind, more) in &other.0 {
+            *self.0.entry(kind).or_default() += more;
         }
     }
 
     /// How many met this one.
     #[must_use]
     pub fn get(&self, kind: LimitKind) -> u64 {
-        self.0[kind as usize]
+        self.0.get(&kind).copied().unwrap_or_default()
     }
 }
 

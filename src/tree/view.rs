@@ -4,6 +4,8 @@
 //! target can hold. So both sides agree on what "equal" means, nothing is sent for ever because it
 //! cannot arrive, and the source knows what was left out.
 
+use std::cell::Cell;
+
 use super::acl::{self, ACL_ACCESS, ACL_DEFAULT};
 use super::limits::{FixedOwner, LimitKind, LimitSet, TargetLimits};
 use super::owners::OwnerMap;
@@ -59,26 +61,20 @@ impl View {
 
     fn map_owners(&self, meta: &mut Metadata, met: &mut LimitSet) {
         let Some(owners) = &self.owners else { return };
-        let mut shared = false;
-        let mut user = |uid| {
-            let (uid, is_shared) = owners.user(uid);
-            shared |= is_shared;
-            uid
+        let shared = Cell::new(false);
+        let noted = |(id, is_shared)| {
+            shared.set(shared.get() | is_shared);
+            id
         };
-        meta.uid = user(meta.uid);
-        let mut shared_group = false;
-        let mut group = |gid| {
-            let (gid, is_shared) = owners.group(gid);
-            shared_group |= is_shared;
-            gid
-        };
-        meta.gid = group(meta.gid);
         for (name, value) in &mut meta.xattrs {
             if [ACL_ACCESS, ACL_DEFAULT].contains(&name.as_slice()) {
-                acl::map_ids(value, &mut user, &mut group);
+                let (user, group) = (|id| noted(owners.user(id)), |id| noted(owners.group(id)));
+                acl::map_ids(value, user, group);
             }
         }
-        if shared || shared_group {
+        meta.uid = noted(owners.user(meta.uid));
+        meta.gid = noted(owners.group(meta.gid));
+        if shared.get() {
             met.insert(LimitKind::SharedOwners);
         }
     }

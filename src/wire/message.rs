@@ -393,11 +393,11 @@ pub struct RegistrationRequest {
     pub capabilities: Vec<String>,
     /// What the target cannot hold. The source leaves it out of all that it says to this sink.
     #[serde(default)]
-    pub limits: TargetLimits,
+    pub limits: Box<TargetLimits>,
     /// The users and groups of the sink's host, if owners are to be matched by name. The source then
     /// says the numbers that names known on both hosts have there.
     #[serde(default)]
-    pub owners: Option<OwnerTables>,
+    pub owners: Option<Box<OwnerTables>>,
     /// Where the sink stands, if it was registered before.
     pub resume: Option<ResumePoint>,
 }

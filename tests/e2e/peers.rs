@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use osync::channel::zmq::Connection;
 use osync::channel::{Channel, Incoming, Peer};
-use osync::tree::TargetLimits;
 use osync::wire::message::{Command, ErrorCode, RegistrationRequest, VERSION};
 use osync::wire::{decode_command, encode_command};
 
@@ -115,7 +114,7 @@ fn nonsense_and_other_versions_are_answered_and_lose_nothing() {
         instance: 1,
         nonces: vec![1],
         capabilities: Vec::new(),
-        limits: TargetLimits::default(),
+        limits: Box::default(),
         owners: None,
         resume: None,
     };

@@ -283,8 +283,8 @@ impl Sink {
                 instance: self.settings.instance,
                 nonces: nonces.clone(),
                 capabilities: Vec::new(),
-                limits: self.settings.limits.clone(),
-                owners: self.settings.owners.clone(),
+                limits: Box::new(self.settings.limits.clone()),
+                owners: self.settings.owners.clone().map(Box::new),
                 resume,
             },
         )));

@@ -203,7 +203,7 @@ impl Source {
             Ok(own) => Ok(OwnerMap::new(own, theirs)),
             Err(why) => Err(format!("owners cannot be matched by name: {why}")),
         });
-        Ok(View::new(request.limits.clone(), owners.transpose()?))
+        Ok(View::new((*request.limits).clone(), owners.transpose()?))
     }
 
     fn replica_for(&mut self, sink_id: &str) -> Option<u64> {

@@ -56,7 +56,8 @@ fn mounted(dir: &Path, kind: &str, options: &str, mkfs: &[&str]) -> Option<PathB
         run("mount", &["-t", kind, "-o", options, "none", place])
     } else {
         let file = std::fs::File::create(&image).unwrap();
-        file.set_len(64 << 20).unwrap();
+        // As much as XFS wants; what is not used takes no space.
+        file.set_len(320 << 20).unwrap();
         let program = format!("mkfs.{kind}");
         run(&program, &[mkfs, &[all]].concat())
             .and_then(|()| run("mount", &["-o", &format!("loop,{options}"), all, place]))
@@ -301,7 +302,9 @@ fn attributes_for_which_an_inode_has_no_room_are_no_full_disk() {
         let published = fs.publish(fs.stage().unwrap(), &root, &name("f"), &meta);
         assert_eq!(code(published), Some(libc::E2BIG));
         // On a disk that is full indeed, it is told as that.
-        std::fs::write(at.join("filler"), vec![0; 60 << 20]).unwrap_or_default();
+        let filler = std::fs::File::create(at.join("filler")).unwrap();
+        let full = std::io::copy(&mut std::io::repeat(0), &mut &filler).unwrap_err();
+        assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
         let published = fs.publish(fs.stage().unwrap(), &root, &name("f"), &meta);
         assert_eq!(code(published), Some(libc::ENOSPC));
     });

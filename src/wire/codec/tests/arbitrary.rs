@@ -310,8 +310,8 @@ fn registration() -> impl Strategy<Value = RegistrationRequest> {
                     instance,
                     nonces: nonces.into_iter().collect(),
                     capabilities,
-                    limits,
-                    owners,
+                    limits: Box::new(limits),
+                    owners: owners.map(Box::new),
                     resume,
                 }
             },

@@ -146,10 +146,10 @@ fn limits_and_owners_of_a_target() {
     refuses(owner(GROUPS_MAX + 1), "too many");
     let users = |count| {
         registered(|request| {
-            request.owners = Some(OwnerTables {
+            request.owners = Some(Box::new(OwnerTables {
                 users: vec![(ByteBuf::from("u"), u32::MAX); count],
                 groups: vec![(ByteBuf::from("g"), u32::MAX); OWNERS_MAX],
-            });
+            }));
         })
     };
     // With both tables full the message is still one that can be read.

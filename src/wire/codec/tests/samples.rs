@@ -6,8 +6,7 @@ use serde_bytes::ByteBuf;
 
 use super::{Bytes, Message};
 use crate::tree::{
-    Body, Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, TargetLimits,
-    Time,
+    Body, Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, Time,
 };
 use crate::wire::message::{
     Answer, Change, Credit, Lane, Outcome, Page, Refusal, RegistrationRequest, ResumePoint, ToSink,
@@ -84,7 +83,7 @@ pub(super) fn registration(resume: Option<ResumePoint>) -> RegistrationRequest {
         instance: 42,
         nonces: vec![7, u64::MAX],
         capabilities: Vec::new(),
-        limits: TargetLimits::default(),
+        limits: Box::default(),
         owners: None,
         resume,
     }

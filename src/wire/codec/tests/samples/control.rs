@@ -31,11 +31,11 @@ pub(super) fn sessions() -> Vec<(&'static str, Command)> {
         (
             "command-registration-request-limits",
             Command::RegistrationRequest(RegistrationRequest {
-                limits: limits(),
-                owners: Some(OwnerTables {
+                limits: Box::new(limits()),
+                owners: Some(Box::new(OwnerTables {
                     users: vec![(ByteBuf::from("ann"), 1000)],
                     groups: vec![(ByteBuf::from("staff"), 50), (ByteBuf::from(b"\xff"), 51)],
-                }),
+                })),
                 ..registration(None)
             }),
         ),
