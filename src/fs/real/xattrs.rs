@@ -13,9 +13,15 @@ use crate::tree::{LimitKind, XATTRS_BYTES_MAX, Xattrs};
 /// Most bytes that Linux returns for one value and for one list of names.
 const KERNEL_BYTES_MAX: usize = 64 * 1024;
 
-/// Belongs to the security policy of each host, not to the tree: it is neither reported nor set nor
-/// removed. Where the policy is active no file can be without it, and it may refuse foreign labels.
-const HOST_LABEL: &[u8] = b"security.selinux";
+/// What is neither reported nor set nor removed.
+const NOT_OF_THE_TREE: [&[u8]; 3] = [
+    // Belongs to the security policy of each host. Where the policy is active no file can be without it,
+    // and it may refuse foreign labels.
+    b"security.selinux",
+    // ACLs once more, as XFS shows them to root: who removes these removes the ACLs.
+    b"trusted.SGI_ACL_FILE",
+    b"trusted.SGI_ACL_DEFAULT",
+];
 
 /// What is known about the extended attributes of one file system.
 #[derive(Debug)]
@@ -88,7 +94,7 @@ impl XattrAccess {
         }
         for (name, value) in wanted
             .iter()
-            .filter(|(name, _)| name.as_slice() != HOST_LABEL)
+            .filter(|(name, _)| !NOT_OF_THE_TREE.contains(&name.as_slice()))
         {
             let is_held = held.iter().any(|held| name == held);
             if !(is_held && holds(target, name, value)) {
@@ -117,7 +123,7 @@ impl XattrAccess {
 
     fn is_replicated(&self, name: &[u8]) -> bool {
         !name.is_empty()
-            && name != HOST_LABEL
+            && !NOT_OF_THE_TREE.contains(&name)
             && !self.left_out.iter().any(|prefix| name.starts_with(prefix))
     }
 }

@@ -172,6 +172,25 @@ fn the_range_of_times_is_found() {
 }
 
 #[test]
+fn xfs_shows_acls_once() {
+    apart(|dir| {
+        let Some(at) = mounted(dir, "xfs", "rw", &["-q"]) else {
+            return;
+        };
+        let (fs, limits) = probed(&at);
+        assert_held(&fs, &limits);
+        // What comes from elsewhere without XFS's own form of the ACL must not take the ACL away.
+        let root = fs.root().unwrap();
+        let name = name("f0");
+        let stat = fs.stat(&root, &name).unwrap();
+        let meta = stat.metadata(fs.xattrs(&root, &name).unwrap());
+        assert_eq!(meta.xattrs.len(), 4);
+        fs.set_file_meta(&root, &name, &meta).unwrap();
+        assert_eq!(fs.xattrs(&root, &name).unwrap(), meta.xattrs);
+    });
+}
+
+#[test]
 fn a_file_system_without_attributes_is_found() {
     apart(|dir| {
         let Some(at) = mounted(dir, "ramfs", "rw", &[]) else {
