@@ -1,6 +1,7 @@
 //! The catalogue of faults: what may go wrong in one run.
 
 use osync::engine::replica::Rule;
+use osync::tree::{FixedOwner, LimitKind, TargetLimits, TimeRange};
 
 use crate::rng::Rng;
 
@@ -25,6 +26,8 @@ pub struct Faults {
     pub data_connections: usize,
     pub sinks_away_at_start: bool,
     pub users_between_steps: bool,
+    /// The target holds neither owners nor ACLs nor parts of a second.
+    pub poor_target: bool,
     pub without: Option<Rule>,
 }
 
@@ -50,6 +53,7 @@ impl Faults {
             data_connections: 1,
             sinks_away_at_start: false,
             users_between_steps: true,
+            poor_target: false,
             without: None,
         }
     }
@@ -104,6 +108,24 @@ impl Faults {
         faults.window_messages = 12 + rng.below(40) as u64;
         faults.data_connections = 1 + rng.below(3);
         faults.sinks_away_at_start = rng.once_in(4);
+        faults.poor_target = rng.once_in(4);
         faults
+    }
+}
+
+/// A sink that is not root, on a file system with whole seconds and without ACLs.
+pub fn poor_target() -> TargetLimits {
+    TargetLimits {
+        owner: Some(FixedOwner {
+            uid: 1000,
+            groups: vec![1000],
+        }),
+        time: TimeRange {
+            step_nanos: 1_000_000_000,
+            first_secs: -(1 << 31),
+            last_secs: (1 << 31) - 1,
+        },
+        lacks: vec![LimitKind::Acls, LimitKind::TrustedXattrs],
+        ..TargetLimits::default()
     }
 }

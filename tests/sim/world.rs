@@ -19,11 +19,11 @@ use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
 use osync::source::watch::Watch;
-use osync::tree::{Kind, LimitKind, OwnerTables, RelPath, Time};
+use osync::tree::{Kind, LimitKind, OwnerTables, RelPath, Time, View};
 use osync::wire::message::{Change, Command, Credit, Outcome, Reply, Request};
 use osync::wire::{self, Frames};
 
-use crate::faults::Faults;
+use crate::faults::{Faults, poor_target};
 use crate::rng::Rng;
 use crate::users::Users;
 
@@ -149,6 +149,11 @@ impl World {
         // Something is there before osync is.
         for _ in 0..world.faults.user_acts / 3 {
             world.user();
+        }
+        if world.faults.poor_target {
+            let mut disk = world.dst.disk();
+            disk.limits = poor_target();
+            disk.sync();
         }
         world.users().record(&world.src.disk());
         world.start_source();
@@ -859,22 +864,18 @@ impl World {
     /// I1: the trees are equal, the root included.
     pub fn difference(&self) -> Option<String> {
         let (src, dst) = (self.src.disk(), self.dst.disk());
+        // Both look as the target can hold them.
+        let on_target = View::new(dst.limits.clone(), None);
         let view = |disk: &Disk| -> BTreeMap<RelPath, String> {
             disk.paths()
                 .into_iter()
                 .map(|(path, ino)| {
                     let stat = disk.stat(ino).expect("a listed inode");
+                    let xattrs = disk.xattrs(ino).expect("a listed inode");
                     let content = disk.content(ino).expect("a listed inode");
-                    let text = format!(
-                        "{:?} {:o} {} {} {:?} {content:?} {:?}",
-                        stat.kind,
-                        stat.mode,
-                        stat.uid,
-                        stat.gid,
-                        stat.mtime,
-                        disk.xattrs(ino)
-                    );
-                    (path, text)
+                    let mut meta = stat.metadata(xattrs);
+                    on_target.show(None, &mut meta);
+                    (path, format!("{meta:?} {content:?}"))
                 })
                 .collect()
         };
@@ -1033,7 +1034,16 @@ impl World {
     }
 
     fn converged(&self) -> bool {
-        self.source.as_ref().is_some_and(|p| p.engine.converged()) && self.idle()
+        let Some(process) = &self.source else {
+            return false;
+        };
+        let is_equal = if self.faults.poor_target {
+            let sinks = process.engine.status(self.now()).sinks;
+            !sinks.is_empty() && sinks.iter().all(|sink| sink.settled)
+        } else {
+            process.engine.converged()
+        };
+        is_equal && self.idle()
     }
 
     /// Runs until everything has healed and both trees are equal. Returns a digest of the history.

@@ -6,31 +6,12 @@
 use std::collections::BTreeMap;
 
 use osync::fs::memory::Disk;
-use osync::tree::{
-    FixedOwner, LimitKind, Metadata, OwnerMap, OwnerTables, RelPath, TargetLimits, Time, TimeRange,
-    View,
-};
+use osync::tree::{LimitKind, Metadata, OwnerMap, OwnerTables, RelPath, TargetLimits, Time, View};
 
 use super::make;
+use crate::faults::poor_target;
 use crate::world::World;
 use crate::world::steps::path;
-
-/// A sink that is not root, on a file system with whole seconds and without ACLs.
-fn poor_target() -> TargetLimits {
-    TargetLimits {
-        owner: Some(FixedOwner {
-            uid: 1000,
-            groups: vec![1000],
-        }),
-        time: TimeRange {
-            step_nanos: 1_000_000_000,
-            first_secs: -(1 << 31),
-            last_secs: (1 << 31) - 1,
-        },
-        lacks: vec![LimitKind::Acls, LimitKind::TrustedXattrs],
-        ..TargetLimits::default()
-    }
-}
 
 fn on_target(limits: &TargetLimits) -> World {
     World::prepared(|_| {}, |_, dst| dst.limits = limits.clone())
