@@ -327,6 +327,7 @@ mod tests {
                 },
                 69,
             ),
+            (Error::Folding { path: "/x".into() }, 78),
             (refused(ErrorCode::Busy), 75),
             (refused(ErrorCode::Malformed), 1),
             (
