@@ -26,7 +26,7 @@ pub struct Anchor {
     /// The content holds every change up to this position of the source; 0 if it was only compared.
     pub read_pos: u64,
     /// The message that told it; 0 if it was only compared, or told in an earlier session.
-    number: u64,
+    pub number: u64,
 }
 
 /// The names of one inode.

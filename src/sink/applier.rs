@@ -360,7 +360,9 @@ impl<F: Fs> Applier<F> {
             return Err(mismatch());
         }
         let stat = self.fs.stat(&from, &other_name).map_err(|_| mismatch())?;
-        if !is_described(&stat, meta) || self.is_distrusted(stat.ctime) {
+        let described = is_described(&stat, meta)
+            && step("read attributes", self.fs.xattrs(&from, &other_name))? == meta.xattrs;
+        if !described || self.is_distrusted(stat.ctime) {
             return Err(mismatch());
         }
         let mut names = stat.nlink;

@@ -212,9 +212,7 @@ impl<F: Fs> Reader<F> {
         used: u64,
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Seen {
-        let Place {
-            fs, dir, content, ..
-        } = *place;
+        let Place { fs, dir, .. } = *place;
         let stat = match fs.stat(dir, &name.name) {
             Ok(stat) => stat,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
@@ -225,16 +223,32 @@ impl<F: Fs> Reader<F> {
         if self.excludes(place, &name.name, stat.kind == Kind::Dir) {
             return self.nothing_included(place, &name.name);
         }
-        if let Some(links) = links_of(&stat) {
-            match &name.further {
-                Further::Unknown if !name.attributes => return Seen::Linked(links),
-                Further::LinkTo(other) => {
-                    return further_name(place, &name.name, &stat, links, other);
-                }
-                Further::Unknown | Further::Whole => {}
+        let looked = match (stat.kind, links_of(&stat), &name.further) {
+            (_, Some(links), Further::Unknown) if !name.attributes => Ok(Seen::Linked(links)),
+            (_, Some(links), Further::LinkTo(other)) => {
+                further_name(place, &name.name, (&stat, links), other)
             }
-        }
-        let looked = match stat.kind {
+            _ => self.look_whole(place, name, &stat, used, next_stream),
+        };
+        looked.unwrap_or_else(|(operation, error)| match error.raw_os_error() {
+            // It was there a moment ago: look again, absent is said by a stat alone.
+            Some(libc::ENOENT | libc::ENOTDIR | libc::ESTALE) => Seen::Unsettled,
+            _ => failed(operation, &error),
+        })
+    }
+
+    fn look_whole(
+        &mut self,
+        place: &Place<'_, F>,
+        name: &LookName,
+        stat: &Stat,
+        used: u64,
+        next_stream: &mut dyn FnMut() -> u64,
+    ) -> Result<Seen, Step> {
+        let Place {
+            fs, dir, content, ..
+        } = *place;
+        match stat.kind {
             Kind::File if name.attributes => self.attributes(fs, dir, &name.name),
             Kind::File if !content && stat.size > 0 => Ok(Seen::Withheld),
             Kind::File
@@ -244,13 +258,8 @@ impl<F: Fs> Reader<F> {
                 Ok(Seen::Unread)
             }
             Kind::File => self.file(place, name, next_stream),
-            _ => special(fs, dir, &name.name, &stat),
-        };
-        looked.unwrap_or_else(|(operation, error)| match error.raw_os_error() {
-            // It was there a moment ago: look again, absent is said by a stat alone.
-            Some(libc::ENOENT | libc::ENOTDIR | libc::ESTALE) => Seen::Unsettled,
-            _ => failed(operation, &error),
-        })
+            _ => special(fs, dir, &name.name, stat),
+        }
     }
 
     /// True if an entry of this kind is excluded in a directory that is not.
@@ -377,33 +386,30 @@ fn links_of(stat: &Stat) -> Option<Links> {
     })
 }
 
-/// Says that an entry is the same inode as another name, if it is. Its attributes are not told, but a
-/// target's view of the rest depends on them.
+/// Says that an entry is the same inode as another name, if it is.
 fn further_name<F: Fs>(
     place: &Place<'_, F>,
     name: &Name,
-    stat: &Stat,
-    links: Links,
+    (stat, links): (&Stat, Links),
     other: &RelPath,
-) -> Seen {
-    let is_other = |there: Option<Stat>| there.is_some_and(|there: Stat| there.same_inode(stat));
-    if !stat_path(place.fs, other).is_ok_and(is_other) {
-        return Seen::Linked(links);
+) -> Result<Seen, Step> {
+    let Place { fs, dir, .. } = *place;
+    let is_same = matches!(stat_path(fs, other), Ok(Some(there)) if there.same_inode(stat));
+    if !is_same {
+        return Ok(Seen::Linked(links));
     }
-    let xattrs = match place.fs.xattrs(place.dir, name) {
-        Ok(xattrs) => xattrs,
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Seen::Unsettled,
-        Err(error) => return failed("read attributes", &error),
-    };
+    let xattrs = fs
+        .xattrs(dir, name)
+        .map_err(|error| ("read attributes", error))?;
     let body = Body::Link {
         to: other.clone(),
         links: None,
     };
-    Seen::Is {
+    Ok(Seen::Is {
         state: State::Present(stat.metadata(xattrs), body),
         while_open: false,
         links: Some(links),
-    }
+    })
 }
 
 /// True if a file has holes. One that has as much allocated as it is long is taken to have none, and

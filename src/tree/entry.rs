@@ -117,7 +117,7 @@ pub enum Body {
         links: u64,
     },
     /// What another name holds: this is a further name of the same inode. To be refused unless the
-    /// sink holds there what the metadata describes (rule 27); extended attributes are left out.
+    /// sink holds there what the metadata describes (rule 27).
     Link {
         /// The other name.
         to: RelPath,

@@ -496,14 +496,8 @@ impl Replica {
     /// Streams that a look may open, besides those that others may.
     fn streams_free(&self, lane: Lane) -> usize {
         let open = self.streams.values().filter(|s| s.lane == lane).count();
-        let promised: usize = self
-            .readings
-            .values()
-            .map(|reading| match &reading.work {
-                Work::Looks(looks) if reading.lane == lane => looks.streams,
-                _ => 0,
-            })
-            .sum();
+        let readings = self.readings.values().filter(|r| r.lane == lane);
+        let promised: usize = readings.map(|reading| reading.work.streams()).sum();
         self.limits.streams_max.saturating_sub(open + promised)
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::{Looks, NEVER_SETTLING_MAX, Reading, Renaming, Replica, Sent, Stream, Subject, Work};
 use crate::engine::footprint::Footprint;
 use crate::engine::ledger::{Failure, Side};
-use crate::engine::queue::{Queue, Waiting, Want};
+use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
 use crate::engine::walk::{Rescan, Step};
 use crate::engine::work::{Finding, Listed, Seen};
@@ -67,7 +67,9 @@ impl Replica {
             Finding::Renamed { .. } => true,
             _ => false,
         };
-        if needs_barrier && !matches!(reading.work, Work::Void) && reading.behind_barrier.is_none()
+        if needs_barrier
+            && !matches!(reading.work, Work::Void { .. })
+            && reading.behind_barrier.is_none()
         {
             // Whether it is absent or was renamed, and whether metadata goes with the content that
             // the sink has, is known only when all events up to the look have been read (rules 12
@@ -145,7 +147,7 @@ impl Replica {
             (Work::StreamEnd { stream }, Finding::StreamEnded { whole }) => {
                 self.stream_ended(now, stream, whole, out);
             }
-            (Work::Void, finding) => close_streams(&finding, out),
+            (Work::Void { .. }, finding) => close_streams(&finding, out),
             (work, Finding::Excluded) => self.say_nothing(now, lane, work, out),
             (work, Finding::Broken(highest)) => self.broken(now, lane, work, &highest, out),
             (
@@ -393,10 +395,16 @@ impl Replica {
 
     /// True if the content may have changed, as far as is known or has been forgotten.
     fn state_waits(&self, path: &RelPath) -> bool {
-        let waits = |queue: &Queue| queue.get(path).is_some_and(|wish| wish.want == Want::State);
-        [&self.live, &self.backlog].into_iter().any(waits)
-            || self.walks().any(|walk| walk.suspects(path))
-            || self.ledger.holds(path)
+        let waits = |path: &RelPath| {
+            let queues = [&self.live, &self.backlog].into_iter();
+            let mut wishes = queues.filter_map(|queue| queue.get(path));
+            wishes.any(|wish| wish.want == Want::State) || self.ledger.holds(path)
+        };
+        let elsewhere = || {
+            let group = self.links.of(path);
+            group.is_some_and(|group| group.others(path).any(waits))
+        };
+        waits(path) || self.walks().any(|walk| walk.suspects(path)) || elsewhere()
     }
 
     fn note_sent(&mut self, now: Now, lane: Lane, path: &RelPath, while_open: bool) {
@@ -639,7 +647,7 @@ impl Replica {
             Work::Chunk { stream } | Work::StreamEnd { stream } => {
                 self.streams.get(stream).map(|stream| stream.wish.stamp)
             }
-            Work::Void => None,
+            Work::Void { .. } => None,
         };
         let Some(stamp) = stamp else { return };
         // Problems below a name that is no directory any more are over with it.
@@ -666,7 +674,7 @@ impl Replica {
             work @ (Work::Chunk { .. } | Work::StreamEnd { .. }) => {
                 self.put_back(now, lane, work, out)
             }
-            Work::DirMeta { .. } | Work::Void => {}
+            Work::DirMeta { .. } | Work::Void { .. } => {}
         }
     }
 

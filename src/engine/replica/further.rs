@@ -10,6 +10,9 @@ use crate::engine::{Now, Stamp};
 use crate::tree::{Body, Kind, LimitKind, Name, RelPath, State};
 use crate::wire::message::Lane;
 
+/// How long a further name waits for the outcome of its anchor before it looks again, in milliseconds.
+const PROOF_WAIT_MS: u64 = 20;
+
 impl Replica {
     /// True if each name becomes a file of its own on the target. Each is told whole then, and there are
     /// no anchors; the table tells to which other names a change is to be told.
@@ -45,7 +48,8 @@ impl Replica {
         };
         // What lies below this name waits for it, if the table is wrong.
         let before = before.filter(|before| !path.is_above(before));
-        let waits = before.is_some_and(|before| self.is_under_way(before, batch));
+        let waits = before.is_some_and(|before| self.is_under_way(before, batch))
+            || (further != Further::Whole && self.is_unproven(path));
         if let Some(group) = self.links.of_mut(path) {
             // Whoever waits for another is nobody to be waited for.
             if !waits && further == Further::Whole {
@@ -55,6 +59,14 @@ impl Replica {
             }
         }
         (!waits).then_some(further)
+    }
+
+    /// True if the sink may still refuse the message that made the anchor: what it holds under that name
+    /// would be an older content then, which a link must not spread.
+    fn is_unproven(&self, path: &RelPath) -> bool {
+        let applied = self.link.as_ref().map_or(0, |link| link.applied);
+        let anchor = self.links.of(path).and_then(|group| group.anchor.as_ref());
+        anchor.is_some_and(|anchor| anchor.number > applied)
     }
 
     /// True if something is still to be told of this name.
@@ -85,8 +97,12 @@ impl Replica {
         path: RelPath,
         wish: Waiting,
     ) {
+        let hold_ms = match self.is_unproven(&path) {
+            true => PROOF_WAIT_MS,
+            false => self.limits.hold_off.min_ms,
+        };
         let wish = Waiting {
-            not_before_ms: now.ms + self.limits.hold_off.min_ms,
+            not_before_ms: now.ms + hold_ms,
             ..wish
         };
         self.queue(lane).put(now.ms, path, wish);

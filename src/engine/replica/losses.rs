@@ -3,7 +3,7 @@
 use super::Replica;
 use crate::engine::work::Seen;
 use crate::report::Limit;
-use crate::tree::{Body, LimitCounts, LimitKind, LimitSet, Metadata, Name, RelPath, State};
+use crate::tree::{LimitCounts, LimitKind, LimitSet, Metadata, Name, RelPath, State};
 
 /// The limits that entries have met since a whole walk was owed. Nothing is remembered of the entries
 /// themselves, so one that is sent twice counts twice.
@@ -50,14 +50,6 @@ impl Replica {
         self.losses.met.merge(met);
         if !is_counted {
             self.losses.counts.add(met);
-        }
-        if let Seen::Is {
-            state: State::Present(meta, Body::Link { .. }),
-            ..
-        } = &mut seen
-        {
-            // The sink has them with the other name.
-            meta.xattrs.clear();
         }
         seen
     }

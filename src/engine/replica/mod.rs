@@ -174,7 +174,20 @@ enum Work {
         stream: u64,
     },
     /// The result is not wanted any more; the work itself cannot be called back.
-    Void,
+    Void {
+        /// Streams that it may still open before it ends.
+        streams: usize,
+    },
+}
+
+impl Work {
+    /// Streams that it may open before it ends.
+    fn streams(&self) -> usize {
+        match self {
+            Self::Looks(Looks { streams, .. }) | Self::Void { streams } => *streams,
+            _ => 0,
+        }
+    }
 }
 
 /// Names of one directory that are being looked at, for a visit or because they waited.
@@ -578,7 +591,8 @@ impl Replica {
                 .readings
                 .get_mut(&ticket)
                 .expect("the ticket was just listed");
-            let work = std::mem::replace(&mut reading.work, Work::Void);
+            let streams = reading.work.streams();
+            let work = std::mem::replace(&mut reading.work, Work::Void { streams });
             let lane = reading.lane;
             reading.footprint = Footprint::Entries(Vec::new());
             self.retries += 1;
@@ -607,7 +621,7 @@ impl Replica {
             Work::Chunk { stream } | Work::StreamEnd { stream } => {
                 self.abandon(now, stream, out);
             }
-            Work::Void => {}
+            Work::Void { .. } => {}
         }
     }
 

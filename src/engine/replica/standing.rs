@@ -40,9 +40,10 @@ impl Replica {
                     .reduce(Stamp::earliest),
                 Work::DirMeta { wish, .. } => Some(wish.stamp),
                 Work::Rename(renaming) => Some(renaming.stamp),
-                Work::List { .. } | Work::Chunk { .. } | Work::StreamEnd { .. } | Work::Void => {
-                    None
-                }
+                Work::List { .. }
+                | Work::Chunk { .. }
+                | Work::StreamEnd { .. }
+                | Work::Void { .. } => None,
             });
         let streams = self
             .streams

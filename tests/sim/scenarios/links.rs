@@ -187,3 +187,18 @@ fn a_change_is_seen_under_another_name_when_its_own_goes() {
     w.rm("a");
     w.must_settle();
 }
+
+#[test]
+fn metadata_by_one_name_on_content_by_another() {
+    let mut w = equal(&[("a", "1")]);
+    w.ln("a", "b");
+    w.must_settle();
+    w.pause();
+    w.come_by("b");
+    w.write_unseen("b", "2");
+    w.come_by("a");
+    w.chmod("a", 0o611);
+    w.hear();
+    w.resume();
+    w.must_settle();
+}

@@ -261,3 +261,19 @@ fn rename_into_walked_region() {
         w.write("aa/new/f", "it is watched");
     });
 }
+
+#[test]
+fn a_rename_costs_no_content() {
+    let mut w = equal(&[("d/a", "1"), ("d/e/b", "2"), ("f", "3")]);
+    w.take_content_sent();
+    w.mv("d", "g");
+    w.hear();
+    w.must_settle();
+    w.mv("f", "g/f");
+    w.hear();
+    w.must_settle();
+    w.mv("g/f", "g/a");
+    w.hear();
+    w.must_settle();
+    assert_eq!(w.take_content_sent(), 0);
+}
