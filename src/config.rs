@@ -46,6 +46,16 @@ pub enum OnCritical {
     Terminate,
 }
 
+/// How owners of entries are matched between hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owners {
+    /// By number.
+    Numeric,
+    /// By name where both hosts know it, else by number.
+    Names,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -142,6 +152,11 @@ pub struct Settings {
     #[serde(deserialize_with = "within::<_, _, 1, 64>")]
     pub readers: usize,
 
+    /// How a sink wants owners, also those in ACLs, to be matched. Default `numeric`.
+    pub owners: Owners,
+    /// Allows a target that takes names for one that differ only in case or in their Unicode form.
+    /// Default false: it is refused.
+    pub allow_folding: bool,
     /// Data connections of a sink. Default 1, limits 1 to 16. Several help over links with a long
     /// round trip.
     #[serde(deserialize_with = "within::<_, _, 1, 16>")]
@@ -200,6 +215,8 @@ impl Default for Settings {
             brake_floor_entries: 1000,
             read_lease: true,
             readers: if cores >= 4 { 2 } else { 1 },
+            owners: Owners::Numeric,
+            allow_folding: false,
             data_connections: 1,
             window_bytes: 8 * MIB,
             window_messages: 512,

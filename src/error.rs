@@ -16,7 +16,8 @@ pub mod exit {
     pub const DONE: u8 = 0;
     /// Something unexpected failed.
     pub const UNEXPECTED: u8 = 1;
-    /// Finished, but paths are left that could not be replicated.
+    /// Finished, but something is left that could not be replicated: paths, or what the target cannot
+    /// hold.
     pub const PROBLEMS: u8 = 2;
     /// The command line is wrong (EX_USAGE).
     pub const USAGE: u8 = 64;
@@ -65,6 +66,16 @@ pub enum Error {
     /// The target holds entries and osync has never written to it.
     #[error("the target '{}' is not empty and was not made by osync", path_text(.path))]
     NotEmpty {
+        /// The target.
+        path: PathBuf,
+    },
+
+    /// The target takes different names for one.
+    #[error(
+        "the target '{}' takes names for one that differ in case or in their Unicode form",
+        path_text(.path)
+    )]
+    Folding {
         /// The target.
         path: PathBuf,
     },
@@ -134,6 +145,13 @@ pub enum Error {
         count: u64,
     },
 
+    /// The work is done except for what the target cannot hold.
+    #[error("equal except for what the target cannot hold: {losses}")]
+    Limited {
+        /// What, and of how many entries.
+        losses: String,
+    },
+
     /// A system call failed that nobody expected to fail.
     #[error("cannot {operation} '{}': {source}", path_text(.path))]
     Io {
@@ -169,6 +187,7 @@ impl Error {
             | Self::Root { .. }
             | Self::Nested { .. }
             | Self::NotEmpty { .. }
+            | Self::Folding { .. }
             | Self::WatchLimit { .. }
             | Self::InstanceLimit { .. } => exit::CONFIGURATION,
             Self::Unavailable { .. } => exit::UNAVAILABLE,
@@ -193,7 +212,7 @@ impl Error {
                 ErrorCode::Excluded => exit::USAGE,
             },
             Self::Unfinished { .. } => exit::TEMPORARY,
-            Self::Problems { .. } => exit::PROBLEMS,
+            Self::Problems { .. } | Self::Limited { .. } => exit::PROBLEMS,
             Self::Protocol { .. } | Self::Io { .. } | Self::Unexpected(_) => exit::UNEXPECTED,
         }
     }
@@ -209,6 +228,11 @@ impl Error {
             }
             Self::NotEmpty { .. } => {
                 "--adopt takes it over: what the source does not have is then removed from it"
+                    .into()
+            }
+            Self::Folding { .. } => {
+                "--allow-folding uses it all the same: of such names one is held, the others are \
+                 problems"
                     .into()
             }
             Self::WatchLimit { sysctl, .. } => format!("raise the limit: {sysctl}"),
@@ -244,6 +268,7 @@ impl Error {
                 "'osync status' shows what goes on; repeat with a longer --timeout".into()
             }
             Self::Problems { .. } => "'osync report problems' names them".into(),
+            Self::Limited { .. } => "'osync status' says why, and what it means".into(),
             Self::Setting { .. }
             | Self::Root { .. }
             | Self::Channel(_)
@@ -303,6 +328,7 @@ mod tests {
                 },
                 69,
             ),
+            (Error::Folding { path: "/x".into() }, 78),
             (refused(ErrorCode::Busy), 75),
             (refused(ErrorCode::Malformed), 1),
             (
@@ -312,6 +338,7 @@ mod tests {
                 75,
             ),
             (Error::Problems { count: 1 }, 2),
+            (Error::Limited { losses: "x".into() }, 2),
             (Error::io("read", "/x", io::Error::other("y")), 1),
         ] {
             assert_eq!(error.exit_code(), code, "{error}");

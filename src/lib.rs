@@ -11,7 +11,8 @@
 //! 6. [`report`] says where all this stands.
 //!
 //! [`cli`] is what people type and read, [`config`] every setting with its limits, [`error`] what can
-//! end a command. [`tree`] has the nouns, [`fs`] everything that is done to a file system.
+//! end a command. [`tree`] has the nouns, [`fs`] everything that is done to a file system,
+//! [`owners`] the users and groups of the host.
 
 pub mod channel;
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod fs;
+pub mod owners;
 pub mod report;
 pub mod root;
 pub mod sink;

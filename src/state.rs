@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::engine::sink::Standing;
 use crate::error::Error;
 use crate::fs::real::RootIdentity;
-use crate::tree::{Escaped, Time};
+use crate::tree::{Escaped, TargetLimits, Time};
 
 /// Which end of a replication a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,9 @@ pub struct SinkState {
     pub clean: bool,
     /// When the last sync that succeeded was started, or osync came to know the target.
     pub last_sync_started: Time,
+    /// What the target was last found not to be able to hold; `None` if that was never found out.
+    #[serde(default)]
+    pub limits: Option<TargetLimits>,
 }
 
 /// The form of a [`Standing`] in the state file.
@@ -244,6 +247,7 @@ mod tests {
             },
             clean: true,
             last_sync_started: Time { secs: 5, nanos: 6 },
+            limits: Some(TargetLimits::default()),
         }
     }
 

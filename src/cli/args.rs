@@ -6,7 +6,7 @@ use clap::Args;
 use clap::ValueEnum;
 
 use super::filters::FilterArgs;
-use crate::config::{self, Address, Given, LogFormat, LogLevel, Settings, WatchBackend};
+use crate::config::{self, Address, Given, LogFormat, LogLevel, Owners, Settings, WatchBackend};
 use crate::error::Error;
 
 /// Options of commands that talk to a running source.
@@ -73,12 +73,8 @@ pub(super) struct DaemonArgs {
 }
 
 impl DaemonArgs {
-    pub(super) fn settings(&self) -> Result<Settings, Error> {
-        self.settings_with(Vec::new())
-    }
-
     /// The settings, with flags that only some endpoints have.
-    fn settings_with(&self, flags: Vec<Given>) -> Result<Settings, Error> {
+    pub(super) fn settings_with(&self, flags: Vec<Given>) -> Result<Settings, Error> {
         let assignments = self.set.iter().map(|text| Given::assignment(text));
         let mut given = assignments.collect::<Result<Vec<_>, _>>()?;
         give(&mut given, "command", self.command.as_ref());
@@ -105,9 +101,13 @@ pub(super) struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// The settings of an endpoint that watches.
-    pub(super) fn settings(&self, daemon: &DaemonArgs) -> Result<Settings, Error> {
-        let mut settings = daemon.settings_with(self.flags())?;
+    /// The settings of an endpoint that watches, with flags of another that it may also be.
+    pub(super) fn settings(
+        &self,
+        daemon: &DaemonArgs,
+        others: Vec<Given>,
+    ) -> Result<Settings, Error> {
+        let mut settings = daemon.settings_with([self.flags(), others].concat())?;
         self.filters.put_into(&mut settings)?;
         Ok(settings)
     }
@@ -117,6 +117,31 @@ impl SourceArgs {
         give(&mut given, "watch", self.watch.map(name).as_ref());
         if self.insecure_bind {
             given.push(Given::flag("insecure_bind", true));
+        }
+        given
+    }
+}
+
+/// Options of the endpoint that writes.
+#[derive(Debug, Args)]
+pub(super) struct SinkArgs {
+    /// Take over a target that is not empty: what the source lacks is removed
+    #[arg(long)]
+    pub(super) adopt: bool,
+    /// How owners are matched: numeric or names [default: numeric]
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true)]
+    owners: Option<Owners>,
+    /// Use a target that takes names for one that differ only in case
+    #[arg(long)]
+    allow_folding: bool,
+}
+
+impl SinkArgs {
+    pub(super) fn flags(&self) -> Vec<Given> {
+        let mut given = Vec::new();
+        give(&mut given, "owners", self.owners.map(name).as_ref());
+        if self.allow_folding {
+            given.push(Given::flag("allow_folding", true));
         }
         given
     }

@@ -7,6 +7,7 @@ use super::connect::connect;
 use super::console::Console;
 use crate::config::Settings;
 use crate::error::Error;
+use crate::report::Limit;
 use crate::wire::message::FlushResult;
 
 const EXAMPLE: &str = "\
@@ -62,12 +63,19 @@ pub(super) fn verdict(result: &FlushResult) -> Result<(), Error> {
             count: result.problems,
         });
     }
+    let losses: Vec<String> = result.limits.iter().filter_map(Limit::loss).collect();
+    if !losses.is_empty() {
+        return Err(Error::Limited {
+            losses: losses.join(", "),
+        });
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::LimitKind;
 
     #[test]
     fn never_claims_success_with_something_left() {
@@ -77,6 +85,7 @@ mod tests {
                 complete,
                 problems,
                 waiting_for,
+                limits: Vec::new(),
             })
             .map_err(|e| e.exit_code())
         };
@@ -84,6 +93,28 @@ mod tests {
         assert_eq!(code(true, 1), Err(2));
         assert_eq!(code(false, 0), Err(75));
         assert_eq!(code(false, 1), Err(75));
+    }
+
+    #[test]
+    fn names_what_the_target_cannot_hold() {
+        let limited = |entries| {
+            let limit = Limit {
+                kind: LimitKind::Owners,
+                consequence: String::new(),
+                entries,
+            };
+            verdict(&FlushResult {
+                complete: true,
+                problems: 0,
+                waiting_for: String::new(),
+                limits: vec![limit],
+            })
+            .map_err(|error| (error.exit_code(), error.to_string()))
+        };
+        let text = "equal except for what the target cannot hold: owners of 12345 entries";
+        assert_eq!(limited(Some(12_345)), Err((2, text.to_owned())));
+        assert_eq!(limited(Some(0)), Ok(()));
+        assert_eq!(limited(None), Ok(()));
     }
 
     #[test]

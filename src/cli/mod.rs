@@ -84,7 +84,7 @@ impl Command {
     fn settings(&self) -> Result<Settings, Error> {
         match self {
             Self::Source(args) => args.settings(),
-            Self::Sink(args) => args.daemon.settings(),
+            Self::Sink(args) => args.settings(),
             Self::Push(args) => args.settings(),
             Self::Status(args) => args.operator.settings(),
             Self::Report(args) => args.operator.settings(),

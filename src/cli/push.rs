@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::args::{DaemonArgs, SourceArgs};
+use super::args::{DaemonArgs, SinkArgs, SourceArgs};
 use super::connect::connect;
 use super::console::Console;
 use super::endpoints::{Listening, SourceOptions, Target, run_sink_on, run_source};
@@ -50,9 +50,8 @@ pub(super) struct Args {
     /// End as soon as DST equals SRC
     #[arg(long)]
     once: bool,
-    /// Take over a DST that is not empty: what SRC lacks is removed
-    #[arg(long)]
-    adopt: bool,
+    #[command(flatten)]
+    target: SinkArgs,
     #[command(flatten)]
     daemon: DaemonArgs,
     #[command(flatten)]
@@ -63,7 +62,7 @@ impl Args {
     /// As for the endpoints, but on any free ports unless ports are given: several may run beside
     /// each other, and beside a source.
     pub(super) fn settings(&self) -> Result<Settings, Error> {
-        let mut settings = self.watching.settings(&self.daemon)?;
+        let mut settings = self.watching.settings(&self.daemon, self.target.flags())?;
         let default = Settings::default();
         if self.daemon.command.is_none() && settings.command == default.command {
             settings.command = default.command.with_port(0);
@@ -84,7 +83,7 @@ pub(super) fn run(args: Args, settings: Settings, console: &mut Console) -> Resu
     // Both ends are known to be usable before either does anything.
     root::check(&args.src, Use::Source, &settings.state_dir()?)?;
     root::apart(&args.src, &target)?;
-    let target = Target::open(&target, args.adopt, &settings)?;
+    let target = Target::open(&target, args.target.adopt, &settings)?;
     let stop = Stop::on_signals()?;
     let (listening, heard) = oneshot::channel();
     let source = Endpoint::start(

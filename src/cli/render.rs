@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use super::console::printable;
 use super::table::Table;
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Phase, ProblemsReport, QueueReport, Rate, SinkQueue,
+    EventQueue, HotFile, LaneQueue, Limit, Phase, ProblemsReport, QueueReport, Rate, SinkQueue,
     SinkStatus, SinkTransfer, Status, TransferReport,
 };
 
@@ -30,6 +30,7 @@ pub(super) fn status(status: &Status) -> String {
         );
     }
     events(&mut text, &status.events);
+    limits(&mut text, &status.limits);
     if status.sinks.is_empty() {
         line(&mut text, "sinks", "none has registered");
     }
@@ -173,13 +174,28 @@ fn sink_status(text: &mut String, sink: &SinkStatus) {
     line(text, "ETA", &optional(sink.eta_ms, seconds));
     line(text, "problems", &sink.problems.to_string());
     line(text, "halted", &format!("{} removals", sink.halted));
+    limits(text, &sink.limits);
+}
+
+/// What cannot be preserved, a line each.
+fn limits(text: &mut String, limits: &[Limit]) {
+    for limit in limits {
+        let entries = limit.entries.map(|entries| format!(" ({entries} entries)"));
+        let (what, consequence) = (limit.kind.word(), printable(&limit.consequence));
+        line(
+            text,
+            "limit",
+            &format!("{what}{}: {consequence}", entries.unwrap_or_default()),
+        );
+    }
 }
 
 fn verdict(sink: &SinkStatus) -> &'static str {
-    match (sink.full, sink.converged) {
-        (true, _) => "no space left",
-        (false, true) => "equal",
-        (false, false) => "not equal yet",
+    match (sink.full, sink.converged, sink.settled) {
+        (true, ..) => "no space left",
+        (false, true, _) => "equal",
+        (false, false, true) => "equal except for its limits",
+        (false, false, false) => "not equal yet",
     }
 }
 

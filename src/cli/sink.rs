@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::args::DaemonArgs;
+use super::args::{DaemonArgs, SinkArgs};
 use super::console::Console;
 use super::endpoints::{SinkOptions, run_sink};
 use super::signals::Stop;
@@ -19,11 +19,16 @@ Example:
 pub(super) struct Args {
     /// The directory to replicate to
     root: PathBuf,
-    /// Take over a directory that is not empty: what the source lacks is removed
-    #[arg(long)]
-    adopt: bool,
     #[command(flatten)]
-    pub(super) daemon: DaemonArgs,
+    target: SinkArgs,
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+impl Args {
+    pub(super) fn settings(&self) -> Result<Settings, Error> {
+        self.daemon.settings_with(self.target.flags())
+    }
 }
 
 pub(super) fn run(args: Args, settings: Settings, _console: &mut Console) -> Result<(), Error> {
@@ -34,7 +39,7 @@ pub(super) fn run(args: Args, settings: Settings, _console: &mut Console) -> Res
     let stop = Stop::on_signals()?;
     super::block_on(run_sink(SinkOptions {
         root: args.root,
-        adopt: args.adopt,
+        adopt: args.target.adopt,
         settings,
         stop: stop.subscribe(),
     }))

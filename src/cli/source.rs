@@ -27,7 +27,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn settings(&self) -> Result<Settings, Error> {
-        self.watching.settings(&self.daemon)
+        self.watching.settings(&self.daemon, Vec::new())
     }
 }
 

@@ -245,6 +245,7 @@ mod with_a_source {
                 complete: true,
                 problems: 0,
                 waiting_for: String::new(),
+                limits: Vec::new(),
             }),
             _ => Reply::Done,
         }
@@ -340,13 +341,14 @@ mod with_a_source {
                 complete: true,
                 problems: 1,
                 waiting_for,
+                limits: Vec::new(),
             })
         };
         let (code, json, _) = ask(problems, &["flush", "--json"], b"");
         assert_eq!(code, 2);
         assert_eq!(
             json,
-            "{\"complete\":true,\"problems\":1,\"waiting_for\":\"\"}\n"
+            "{\"complete\":true,\"problems\":1,\"waiting_for\":\"\",\"limits\":[]}\n"
         );
         let waiting = |_: &Request| {
             let waiting_for = "the first walk".into();
@@ -354,6 +356,7 @@ mod with_a_source {
                 complete: false,
                 problems: 0,
                 waiting_for,
+                limits: Vec::new(),
             })
         };
         assert_eq!(ask(waiting, &["flush"], b"").0, 75);

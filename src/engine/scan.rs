@@ -2,6 +2,7 @@
 //! names of an inode.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::walk::{PAGE_NAMES_MAX, Rescan, Step, Walker};
 use super::work::{Detail, Finding, Listed, Order};
@@ -84,6 +85,7 @@ impl Scan {
                     names_max: PAGE_NAMES_MAX,
                     detail,
                     suspicion: None,
+                    view: Arc::default(),
                 },
             }
         });

@@ -5,9 +5,11 @@
 //! acknowledgement, `RegistrationSuccess`, and its acknowledgement. Every state has a deadline.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Now;
 use crate::channel::Peer;
+use crate::tree::View;
 use crate::wire::message::{ErrorCode, RegistrationRequest, ResumePoint, VERSION};
 
 /// Data connections that have announced themselves and belong to no session yet; more are refused.
@@ -128,6 +130,8 @@ pub struct Session {
     pub pulse: Pulse,
     /// Nonces of the request.
     pub nonces: Vec<u64>,
+    /// How entries look on its target.
+    pub view: Arc<View>,
     /// Where it says that it stands.
     pub resume: Option<ResumePoint>,
 }

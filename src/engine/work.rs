@@ -1,9 +1,11 @@
 //! What the source engine asks of its readers, and what they find.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::walk::Suspicion;
-use crate::tree::{Body, Kind, ListEntry, Metadata, Name, RelPath, State, Time};
+use crate::tree::{Body, Kind, LimitCounts, ListEntry, Metadata, Name, RelPath, State, Time, View};
 
 /// Files up to this size travel whole, in a message with others; larger ones are streamed, and those
 /// with holes. In bytes.
@@ -54,6 +56,8 @@ pub enum Order {
         detail: Detail,
         /// Files to be named as suspects.
         suspicion: Option<Suspicion>,
+        /// How entries look where they are compared.
+        view: Arc<View>,
     },
     /// Read the next piece of a large file: the first data at or after an offset.
     ReadChunk {
@@ -187,6 +191,8 @@ pub struct Listed {
     pub suspects: Vec<Name>,
     /// Names of the page that are one of several.
     pub linked: Vec<(Name, Links)>,
+    /// The limits of the view that the entries met.
+    pub met: LimitCounts,
 }
 
 /// One name of several that found no room in memory.

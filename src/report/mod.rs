@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::tree::RelPath;
+use crate::tree::{LimitKind, RelPath};
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Status {
     pub uptime_ms: u64,
     /// Fill of the kernel's event queue.
     pub events: EventQueue,
+    /// What this source cannot read, so that nobody knows whether it is there.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
     /// Each sink that the source knows.
     pub sinks: Vec<SinkStatus>,
 }
@@ -48,8 +51,15 @@ pub struct SinkStatus {
     /// Its phase; [`Phase::Initialisation`] while it is away.
     pub phase: Phase,
     /// True if the sink equals the source as far as the source can know: a whole walk has ended and
-    /// nothing waits, is under way or is a problem.
+    /// nothing waits, is under way, is a problem, or was left out because of a limit.
     pub converged: bool,
+    /// True if the sink holds all that its target can hold: converged, or short of that only by what
+    /// `limits` counts.
+    #[serde(default)]
+    pub settled: bool,
+    /// What the target cannot hold.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
     /// Age of the oldest change not yet durable on this sink; `None` if there is none.
     pub lag_ms: Option<u64>,
     /// Entries waiting or in flight.
@@ -64,6 +74,27 @@ pub struct SinkStatus {
     pub eta_ms: Option<u64>,
     /// True if the sink said it has no space left.
     pub full: bool,
+}
+
+/// Something that cannot be preserved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// What.
+    pub kind: LimitKind,
+    /// What it means for what is replicated, for people.
+    pub consequence: String,
+    /// Entries of the source that are concerned: those that the last whole walk met, and those sent
+    /// since; one sent twice counts twice. `None` if it does not show in the entries.
+    pub entries: Option<u64>,
+}
+
+impl Limit {
+    /// "owners of 12 entries"; empty if no entry is known to be concerned.
+    #[must_use]
+    pub fn loss(&self) -> Option<String> {
+        let entries = self.entries.filter(|&entries| entries > 0)?;
+        Some(format!("{} of {entries} entries", self.kind.word()))
+    }
 }
 
 /// The kernel's event queue and its thresholds.

@@ -9,10 +9,11 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat, Way, open_way};
 use crate::sink::brake::Brake;
+use crate::sink::exact::{self, Held};
 use crate::sink::exclusion::Exclusion;
 use crate::sink::reconciler::{self, Distrust};
-use crate::tree::{Body, Entry, Filter, Kind, Metadata, Name, RelPath, State, Time};
-use crate::wire::message::{Change, Outcome, Refusal};
+use crate::tree::{Body, Entry, Filter, Kind, Metadata, Name, NameRange, RelPath, State, Time};
+use crate::wire::message::{Answer, Change, Outcome, Page, Refusal};
 
 /// Stages of large files held at once; a source keeps far fewer streams.
 pub const STREAMS_MAX: usize = 64;
@@ -34,6 +35,8 @@ pub struct Applier<F: Fs> {
     /// What takes part in the session; set between sessions only.
     filter: RwLock<Filter>,
     kept_told: AtomicBool,
+    /// The target takes different names for one.
+    folds: bool,
 }
 
 #[derive(Debug)]
@@ -78,7 +81,16 @@ impl<F: Fs> Applier<F> {
             windows: Windows::default(),
             filter: RwLock::default(),
             kept_told: AtomicBool::new(false),
+            folds: false,
         }
+    }
+
+    /// For a target that takes different names for one: no name is used for another one. Changes must
+    /// then be applied one at a time.
+    #[must_use]
+    pub fn on_folding_target(mut self) -> Self {
+        self.folds = true;
+        self
     }
 
     /// From now on, leaves alone what this filter excludes. Nothing may be being applied.
@@ -133,15 +145,7 @@ impl<F: Fs> Applier<F> {
                 mtime,
             } => single(self.rename(&from, &to, kind, size, mtime)),
             Change::Listing { dir, range, page } => Outcome {
-                answer: Some(reconciler::compare(
-                    &self.fs,
-                    &self.windows,
-                    &dir,
-                    &range,
-                    &page,
-                    self.distrust,
-                    &self.filter(),
-                )),
+                answer: Some(self.compare(&dir, &range, &page)),
                 ..Outcome::default()
             },
             Change::Chunk {
@@ -159,7 +163,52 @@ impl<F: Fs> Applier<F> {
         }
     }
 
+    fn compare(&self, dir: &RelPath, range: &NameRange, page: &Page) -> Answer {
+        match self.check_way(dir) {
+            Ok(()) => reconciler::compare(
+                &self.fs,
+                &self.windows,
+                dir,
+                range,
+                page,
+                self.distrust,
+                &self.filter(),
+            ),
+            Err(why) => match *why {
+                Refusal::Problem { errno, .. } => Answer::Failed(errno),
+                _ => Answer::Missing,
+            },
+        }
+    }
+
+    // ---- folding targets ---------------------------------------------------------------------------
+
+    /// Another directory that the target takes for this one is not it: this one is missing.
+    fn check_way(&self, path: &RelPath) -> Result<(), Refused> {
+        if self.folds && !step("open directory", exact::is_way_exact(&self.fs, path))? {
+            return Err(Box::new(Refusal::ParentMissing));
+        }
+        Ok(())
+    }
+
+    /// True if the target takes the name of another entry for this one.
+    fn is_taken(&self, dir: &F::Dir, name: &Name) -> Result<bool, Refused> {
+        Ok(self.folds && step("list", exact::held(&self.fs, dir, name))? == Held::Another)
+    }
+
+    /// Refuses a name whose place another one has.
+    fn check_free(&self, dir: &F::Dir, name: &Name) -> Result<(), Refused> {
+        if self.is_taken(dir, name)? {
+            return Err(refused(
+                "create",
+                &io::Error::from_raw_os_error(libc::EEXIST),
+            ));
+        }
+        Ok(())
+    }
+
     fn open(&self, path: &RelPath) -> Result<F::Dir, Refused> {
+        self.check_way(path)?;
         match open_way(&self.fs, path) {
             Way::Open(dir) => Ok(dir),
             Way::Broken(_) => Err(Box::new(Refusal::ParentMissing)),
@@ -202,7 +251,8 @@ impl<F: Fs> Applier<F> {
         outcome
     }
 
-    /// Sees to it that nothing excluded goes with what is at the name now. False if nothing is left to do.
+    /// Sees to it that neither another entry nor anything excluded goes with what is at the name now.
+    /// False if nothing is left to do.
     fn make_way(
         &self,
         filter: &Filter,
@@ -210,13 +260,17 @@ impl<F: Fs> Applier<F> {
         dir_path: &RelPath,
         entry: &Entry,
     ) -> Result<bool, Refused> {
+        let wanted = match &entry.state {
+            State::Absent if self.is_taken(dir, &entry.name)? => return Ok(false),
+            State::Absent => None,
+            State::Present(meta, _) => {
+                self.check_free(dir, &entry.name)?;
+                Some(meta.kind)
+            }
+        };
         if filter.is_empty() {
             return Ok(true);
         }
-        let wanted = match &entry.state {
-            State::Absent => None,
-            State::Present(meta, _) => Some(meta.kind),
-        };
         let path = dir_path.join(&entry.name);
         let left = self
             .exclusion(filter)
@@ -302,6 +356,9 @@ impl<F: Fs> Applier<F> {
         let mismatch = || Box::new(Refusal::Mismatch);
         let (other_dir, other_name) = other.split().ok_or_else(mismatch)?;
         let from = self.open(&other_dir).map_err(|_| mismatch())?;
+        if self.is_taken(&from, &other_name)? {
+            return Err(mismatch());
+        }
         let stat = self.fs.stat(&from, &other_name).map_err(|_| mismatch())?;
         let described = is_described(&stat, meta)
             && step("read attributes", self.fs.xattrs(&from, &other_name))? == meta.xattrs;
@@ -420,6 +477,9 @@ impl<F: Fs> Applier<F> {
         );
         let old = self.open(&from_dir)?;
         let new = self.open(&to_dir)?;
+        if self.is_taken(&old, &from_name)? || self.is_taken(&new, &to_name)? {
+            return Err(mismatch());
+        }
         let stat = self.fs.stat(&old, &from_name).map_err(|_| mismatch())?;
         let same =
             stat.kind == kind && (kind == Kind::Dir || (stat.size == size && stat.mtime == mtime));
@@ -500,6 +560,7 @@ impl<F: Fs> Applier<F> {
             return Err(Box::new(Refusal::Mismatch));
         }
         let dir = self.open(&dir_path)?;
+        self.check_free(&dir, &name)?;
         let filter = self.filter();
         if !filter.is_empty() {
             let exclusion = self.exclusion(&filter);

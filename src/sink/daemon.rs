@@ -20,14 +20,16 @@ use super::durability::{Durability, Synced};
 use super::reconciler::Distrust;
 use crate::channel::Incoming;
 use crate::clock::{Clock, wall};
-use crate::config::Settings;
+use crate::config::{Owners, Settings};
 use crate::engine::Now;
 use crate::engine::session::Heartbeat;
 use crate::engine::sink::{self as engine, Action, Event, Sink, Standing};
 use crate::error::Error;
 use crate::fs::real::{RealFs, SinkOptions as FsOptions};
+use crate::owners;
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SinkState, StateDir, random, random_id};
+use crate::tree::{LimitKind, OwnerTables, TargetLimits};
 use crate::wire::message::{Credit, ErrorAnswer, Outcome};
 use crate::wire::{decode_command, decode_to_sink, encode_command, encode_to_source};
 
@@ -65,19 +67,22 @@ pub struct Target {
     fs: RealFs,
     dir: StateDir,
     state: SinkState,
+    limits: TargetLimits,
+    owners: Option<OwnerTables>,
     distrust: Option<Distrust>,
 }
 
 impl Target {
-    /// Opens a target. Nothing in it is touched.
+    /// Opens a target and finds out what it can hold. It stays as it was.
     ///
     /// # Errors
-    /// [`Error::Root`], [`Error::Nested`] or [`Error::NotEmpty`] if it cannot be used;
-    /// [`Error::Setting`] if the state directory cannot.
+    /// [`Error::Root`], [`Error::Nested`], [`Error::NotEmpty`] or [`Error::Folding`] if it cannot be
+    /// used; [`Error::Setting`] if the state directory cannot, or if users and groups are to be
+    /// matched by name and this host's tables of them cannot be read.
     pub fn open(given: &Path, adopt: bool, settings: &Settings) -> Result<Self, Error> {
         let base = settings.state_dir()?;
         let path = root::check(given, Use::Sink, &base)?;
-        let fs = RealFs::sink(&path, FsOptions::default()).map_err(|error| Error::Root {
+        let mut fs = RealFs::sink(&path, FsOptions::default()).map_err(|error| Error::Root {
             path: given.to_owned(),
             reason: error.to_string(),
         })?;
@@ -105,6 +110,22 @@ impl Target {
                 SinkState::known(root)?
             }
         };
+        let limits = limits_of(&mut fs, &path, state.limits.as_ref())?;
+        if limits.has(LimitKind::FoldedNames) && !settings.allow_folding {
+            return Err(Error::Folding { path });
+        }
+        for kind in limits.kinds() {
+            let consequence = limits.consequence(kind);
+            tracing::warn!("limit of the target: {}: {consequence}", kind.word());
+        }
+        let state = SinkState {
+            limits: Some(limits.clone()),
+            ..state
+        };
+        let owners = match settings.owners {
+            Owners::Numeric => None,
+            Owners::Names => Some(owners::to_send()?),
+        };
         let distrust = (!state.clean).then(|| Distrust {
             since: state.last_sync_started.minus_secs(MARGIN_SECS),
             until: wall(),
@@ -114,8 +135,30 @@ impl Target {
             fs,
             dir,
             state,
+            limits,
+            owners,
             distrust,
         })
+    }
+}
+
+/// What the target cannot hold: found out now, or if that is not possible (it may be full), what was
+/// found out before.
+fn limits_of(
+    fs: &mut RealFs,
+    path: &Path,
+    known: Option<&TargetLimits>,
+) -> Result<TargetLimits, Error> {
+    match (fs.probe(), known) {
+        (Ok(limits), _) => Ok(limits),
+        (Err(error), Some(known)) => {
+            tracing::warn!(
+                "what the target can hold cannot be tried: {error}; taken as it was before"
+            );
+            fs.assume(known);
+            Ok(known.clone())
+        }
+        (Err(error), None) => Err(Error::io("try what can be held in", path, error)),
     }
 }
 
@@ -129,6 +172,7 @@ impl SinkState {
             // Nothing in it was written by osync, so nothing is to be distrusted.
             clean: true,
             last_sync_started: wall(),
+            limits: None,
         })
     }
 }
@@ -203,6 +247,8 @@ impl Daemon {
             fs,
             dir,
             state,
+            limits,
+            owners,
             distrust,
         } = target;
         // Until its end in order, this process leaves a target to be distrusted.
@@ -212,6 +258,15 @@ impl Daemon {
         };
         dir.save(&state)
             .map_err(|error| Error::io("write the state in", dir.path(), error))?;
+        let brake = Brake::new(settings.brake_floor_entries, settings.brake_share);
+        let applier = Applier::new(fs, brake, distrust);
+        // Where names stand for others, what is found under one must not change meanwhile.
+        let (applier, appliers) = if limits.has(LimitKind::FoldedNames) {
+            (applier.on_folding_target(), 1)
+        } else {
+            (applier, settings.appliers)
+        };
+        let applier = Arc::new(applier);
         let mut actions = Vec::new();
         let engine = Sink::new(
             engine::Settings {
@@ -221,18 +276,18 @@ impl Daemon {
                     bytes: settings.window_bytes,
                     messages: settings.window_messages,
                 },
-                applying_max: settings.appliers * APPLYING_PER_THREAD,
+                applying_max: appliers * APPLYING_PER_THREAD,
                 heartbeat: Heartbeat {
                     period_ms: settings.heartbeat_ms,
                     dead_after_ms: settings.dead_after_ms,
                 },
+                limits,
+                owners,
                 sync_interval_ms: settings.sync_interval_ms,
             },
             state.standing.clone(),
             &mut actions,
         );
-        let brake = Brake::new(settings.brake_floor_entries, settings.brake_share);
-        let applier = Arc::new(Applier::new(fs, brake, distrust));
         let mut housekeeping = interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
@@ -242,7 +297,7 @@ impl Daemon {
             route: Route::new(settings),
             links: None,
             connecting: None,
-            appliers: Appliers::start(&applier, settings.appliers)?,
+            appliers: Appliers::start(&applier, appliers)?,
             durability: Durability::start(Arc::clone(&applier), dir, state)?,
             applier,
             housekeeping,
@@ -465,3 +520,6 @@ async fn told(stop: &mut watch::Receiver<bool>) {
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ pub mod brake;
 mod connecting;
 pub mod daemon;
 mod durability;
+mod exact;
 mod exclusion;
 pub mod reconciler;
 pub mod removal;

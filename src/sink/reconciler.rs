@@ -8,7 +8,7 @@ use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat};
 use crate::sink::removal::survey;
 use crate::source::reader::{Asked, list};
-use crate::tree::{Digest, Filter, Kind, ListEntry, Name, NameRange, RelPath};
+use crate::tree::{Digest, Filter, Kind, ListEntry, Name, NameRange, RelPath, View};
 use crate::wire::message::{Answer, ENTRIES_MAX, Page};
 
 /// Files that a power cut may have left without their content: those whose change time lies between
@@ -94,6 +94,7 @@ impl<F: Fs> Target<'_, F> {
             names_max: most,
             detail: Detail::Everything,
             suspicion: self.distrust,
+            view: &View::default(),
         };
         let listed = list(self.fs, self.windows, self.filter, self.dir, &asked);
         let mut listed = match listed {

@@ -9,7 +9,7 @@ use crate::engine::work::{Detail, Finding};
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Way, open_way};
 use crate::source::reader::{Asked, list};
-use crate::tree::{Filter, Kind, Name, RelPath};
+use crate::tree::{Filter, Kind, Name, RelPath, View};
 
 /// Names in one page. Each page costs a listing of the whole directory, so it is a large one.
 const PAGE_NAMES: usize = 4096;
@@ -153,6 +153,7 @@ impl Level {
             names_max: PAGE_NAMES,
             detail: Detail::Kind,
             suspicion: None,
+            view: &View::default(),
         };
         let (windows, all) = (Windows::default(), Filter::default());
         let listed = match list(fs, &windows, &all, &self.path, &asked) {

@@ -30,10 +30,12 @@ use crate::engine::work::{Finding, Spilled};
 use crate::engine::{Now, Ticket};
 use crate::error::Error;
 use crate::fs::Fs;
-use crate::fs::real::{Reading, RealFs, RootIdentity, ignore_lease_signal};
+use crate::fs::real::{Reading, RealFs, RootIdentity, SourceNotes, ignore_lease_signal};
+use crate::owners;
+use crate::report::Limit;
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SourceState, StateDir, random, random_id};
-use crate::tree::{Escaped, RelPath};
+use crate::tree::{Escaped, LimitKind, RelPath};
 use crate::wire::{decode_command, decode_to_source, encode_command, encode_to_sink};
 
 /// Where a source listens, with the ports that it was given.
@@ -109,6 +111,8 @@ struct Opened {
     watch: Box<dyn Pollable>,
     dir: StateDir,
     state: SourceState,
+    /// What cannot be read.
+    limits: Vec<Limit>,
 }
 
 fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
@@ -126,6 +130,13 @@ fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
             "the root is read through its own mount: {}",
             notes.access_times
         );
+    }
+    let limits = limits_of(&notes);
+    for Limit {
+        kind, consequence, ..
+    } in &limits
+    {
+        tracing::warn!("limit of this source: {}: {consequence}", kind.word());
     }
     for mount in &notes.mounts_below {
         tracing::warn!(
@@ -146,7 +157,22 @@ fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
         watch,
         dir,
         state,
+        limits,
     })
+}
+
+/// What this process cannot read, so that nobody knows whether it is there.
+fn limits_of(notes: &SourceNotes) -> Vec<Limit> {
+    let trusted = Limit {
+        kind: LimitKind::TrustedXattrs,
+        consequence: "they cannot be seen, and are not replicated; run the source as root"
+            .to_owned(),
+        entries: None,
+    };
+    (!notes.sees_trusted)
+        .then_some(trusted)
+        .into_iter()
+        .collect()
 }
 
 /// The state of this root. Another directory in its place is another source, to which no resume point
@@ -212,6 +238,8 @@ fn engine_settings(opened: &Opened, settings: &Settings) -> Result<engine::Setti
         terminate_on_critical: settings.on_critical == OnCritical::Terminate,
         suspect_since: Memory::suspect_since(&opened.state),
         filter: settings.filter.clone(),
+        limits_of_source: opened.limits.clone(),
+        owners: owners::of_this_host().map_err(|error| error.to_string()),
     })
 }
 

@@ -16,7 +16,9 @@ use crate::engine::work::{
 };
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat, Way, open_way};
-use crate::tree::{Body, Filter, Kind, ListEntry, Metadata, Name, RelPath, State, Time};
+use crate::tree::{
+    Body, Filter, Kind, LimitKind, LimitSet, ListEntry, Metadata, Name, RelPath, State, Time, View,
+};
 use crate::wire::message::{ENTRY_COST, xattrs_cost};
 
 /// A file changed less than this long ago is asked for writers before it is read, in seconds. Older
@@ -117,12 +119,14 @@ impl<F: Fs> Reader<F> {
                 names_max,
                 detail,
                 suspicion,
+                view,
             } => {
                 let asked = Asked {
                     after: after.as_ref(),
                     names_max: *names_max,
                     detail: *detail,
                     suspicion: *suspicion,
+                    view,
                 };
                 list(fs, &self.windows, &self.filter, dir, &asked)
             }
@@ -559,6 +563,8 @@ pub struct Asked<'a> {
     pub detail: Detail,
     /// Which of them to name as suspects.
     pub suspicion: Option<Suspicion>,
+    /// How they look where everything is wanted of them.
+    pub view: &'a View,
 }
 
 /// One page of a directory, without what is excluded; shared with the sink, which compares it with its
@@ -596,9 +602,10 @@ pub fn list<F: Fs>(
         ..Listed::default()
     };
     for (name, kind) in names {
-        match list_name(fs, &dir, &name, kind, asked.detail) {
-            Ok((entry, _)) if excludes(&entry.name, entry.kind) => {}
-            Ok((entry, stat)) => {
+        match list_name(fs, &dir, &name, kind, asked) {
+            Ok(Found { entry, .. }) if excludes(&entry.name, entry.kind) => {}
+            Ok(Found { entry, stat, met }) => {
+                listed.met.add(met);
                 if let Some(links) = stat.as_ref().and_then(links_of) {
                     listed.linked.push((name.clone(), links));
                 }
@@ -617,25 +624,41 @@ pub fn list<F: Fs>(
     Ok(Finding::Listed(listed))
 }
 
-/// What is wanted of one name, and its stat if that was needed.
+/// What is wanted of one name.
+struct Found {
+    entry: ListEntry,
+    /// If it was needed.
+    stat: Option<Stat>,
+    /// The limits of the view that it met.
+    met: LimitSet,
+}
+
+impl Found {
+    fn bare(name: &Name, kind: Kind, stat: Option<Stat>) -> Self {
+        Self {
+            entry: bare(name.clone(), kind),
+            stat,
+            met: LimitSet::default(),
+        }
+    }
+}
+
 fn list_name<F: Fs>(
     fs: &F,
     dir: &F::Dir,
     name: &Name,
     kind: Option<Kind>,
-    detail: Detail,
-) -> io::Result<(ListEntry, Option<Stat>)> {
-    match (detail, kind) {
+    asked: &Asked<'_>,
+) -> io::Result<Found> {
+    match (asked.detail, kind) {
         (Detail::Kind, Some(kind)) | (Detail::Links, Some(kind @ Kind::Dir)) => {
-            Ok((bare(name.clone(), kind), None))
+            Ok(Found::bare(name, kind, None))
         }
         (Detail::Kind | Detail::Links, _) => {
             let stat = fs.stat(dir, name)?;
-            Ok((bare(name.clone(), stat.kind), Some(stat)))
+            Ok(Found::bare(name, stat.kind, Some(stat)))
         }
-        (Detail::Everything, _) => {
-            list_entry(fs, dir, name).map(|(entry, stat)| (entry, Some(stat)))
-        }
+        (Detail::Everything, _) => list_entry(fs, dir, name, asked.view),
     }
 }
 
@@ -655,32 +678,34 @@ fn bare(name: Name, kind: Kind) -> ListEntry {
 }
 
 /// What is compared of one name.
-pub fn list_entry<F: Fs>(fs: &F, dir: &F::Dir, name: &Name) -> io::Result<(ListEntry, Stat)> {
+fn list_entry<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, view: &View) -> io::Result<Found> {
     let stat = fs.stat(dir, name)?;
     let target = if stat.kind == Kind::Symlink {
         fs.read_link(dir, name)?
     } else {
         Vec::new()
     };
-    let xattrs = fs.xattrs(dir, name)?;
-    let size = if matches!(stat.kind, Kind::File | Kind::Symlink) {
-        stat.size
-    } else {
-        0
-    };
+    let mut meta = stat.metadata(fs.xattrs(dir, name)?);
+    let is_linked = links_of(&stat).is_some();
+    let met = view.show_name(Some(name), &mut meta, is_linked);
+    let has_size = matches!(meta.kind, Kind::File | Kind::Symlink);
     let entry = ListEntry {
         name: name.clone(),
-        kind: stat.kind,
-        mode: stat.mode,
-        uid: stat.uid,
-        gid: stat.gid,
-        size,
-        mtime: stat.mtime,
-        rdev: stat.rdev,
-        extra: ListEntry::extra_of(&xattrs, &target),
-        linked: links_of(&stat).is_some(),
+        kind: meta.kind,
+        mode: meta.mode,
+        uid: meta.uid,
+        gid: meta.gid,
+        size: if has_size { meta.size } else { 0 },
+        mtime: meta.mtime,
+        rdev: meta.rdev,
+        extra: ListEntry::extra_of(&meta.xattrs, &target),
+        linked: is_linked && view.keeps(LimitKind::HardLinks),
     };
-    Ok((entry, stat))
+    Ok(Found {
+        entry,
+        stat: Some(stat),
+        met,
+    })
 }
 
 /// Reads the next piece of a streamed file: at most so many bytes of the first data from `offset` on.

@@ -4,9 +4,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::report::{ProblemsReport, QueueReport, Status, TransferReport};
+use crate::report::{Limit, ProblemsReport, QueueReport, Status, TransferReport};
 use crate::tree::{
-    Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, Time,
+    Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange, OwnerTables, RelPath,
+    State, TargetLimits, Time,
 };
 
 /// Version of the protocol. Peers with another major number refuse each other.
@@ -403,6 +404,13 @@ pub struct RegistrationRequest {
     /// Optional parts of the protocol that the sink speaks. None are defined in version 1.
     #[serde(default)]
     pub capabilities: Vec<String>,
+    /// What the target cannot hold. The source leaves it out of all that it says to this sink.
+    #[serde(default)]
+    pub limits: Box<TargetLimits>,
+    /// The users and groups of the sink's host, if owners are to be matched by name. The source then
+    /// says the numbers that names known on both hosts have there.
+    #[serde(default)]
+    pub owners: Option<Box<OwnerTables>>,
     /// Where the sink stands, if it was registered before.
     pub resume: Option<ResumePoint>,
 }
@@ -519,4 +527,7 @@ pub struct FlushResult {
     pub problems: u64,
     /// What is still missing, for people; empty if complete.
     pub waiting_for: String,
+    /// What the targets cannot hold and entries of the source have: with any, the flush is no success.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
 }

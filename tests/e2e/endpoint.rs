@@ -86,12 +86,26 @@ impl<'a> Source<'a> {
 
     /// Starts it at these addresses and waits until it has printed where it listens.
     pub fn start_at(fixture: &'a Fixture, addresses: &Addresses) -> Self {
-        Self::start_with(fixture, addresses, &[])
+        Self::start_by(fixture, &[], addresses)
     }
 
     /// The same with more arguments.
     pub fn start_with(fixture: &'a Fixture, addresses: &Addresses, more: &[&str]) -> Self {
-        let mut command = fixture.osync("source");
+        Self::launch(fixture, &[], addresses, more)
+    }
+
+    /// The same, started by another program.
+    pub fn start_by(fixture: &'a Fixture, starter: &[&str], addresses: &Addresses) -> Self {
+        Self::launch(fixture, starter, addresses, &[])
+    }
+
+    fn launch(
+        fixture: &'a Fixture,
+        starter: &[&str],
+        addresses: &Addresses,
+        more: &[&str],
+    ) -> Self {
+        let mut command = fixture.osync_by("source", starter);
         command.arg("source").arg(fixture.source()).args(more);
         command.args(["--command", &addresses.command, "--data", &addresses.data]);
         let mut process = fixture.start("source", &mut command);
@@ -189,6 +203,22 @@ impl Sink {
     ) -> Self {
         let mut command = fixture.osync("sink");
         command.arg("sink").arg(root).args(more);
+        Self::run(fixture, command, addresses)
+    }
+
+    /// Starts it on the fixture's target, by another program, with more arguments.
+    pub fn start_by(
+        fixture: &Fixture,
+        starter: &[&str],
+        addresses: &Addresses,
+        more: &[&str],
+    ) -> Self {
+        let mut command = fixture.osync_by("sink", starter);
+        command.arg("sink").arg(fixture.target()).args(more);
+        Self::run(fixture, command, addresses)
+    }
+
+    fn run(fixture: &Fixture, mut command: Command, addresses: &Addresses) -> Self {
         command.args(["--command", &addresses.command, "--data", &addresses.data]);
         Self {
             process: fixture.start("sink", &mut command),

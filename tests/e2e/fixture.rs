@@ -1,6 +1,7 @@
 //! The place of one test: source and target directories, state and logs, all gone at its end.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -117,15 +118,24 @@ impl Fixture {
 
     /// osync with a state directory of its own for each `role`, and nothing inherited that configures it.
     pub fn osync(&self, role: &str) -> Command {
-        let mut command = if self.is_of_nobody {
-            let id = NOBODY.to_string();
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
-            command.arg(self.path().join("osync"));
-            command
-        } else {
-            Command::new(OSYNC)
-        };
+        if !self.is_of_nobody {
+            return self.osync_by(role, &[]);
+        }
+        let id = NOBODY.to_string();
+        let starter = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+        self.command(role, &starter, &self.path().join("osync"))
+    }
+
+    /// The same, started by another program that is given it as its last argument.
+    pub fn osync_by(&self, role: &str, starter: &[&str]) -> Command {
+        self.command(role, starter, Path::new(OSYNC))
+    }
+
+    fn command(&self, role: &str, starter: &[&str], osync: &Path) -> Command {
+        let words = starter.iter().map(OsStr::new);
+        let mut words = words.chain([osync.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("OSYNC_") {
                 command.env_remove(name);

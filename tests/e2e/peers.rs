@@ -114,6 +114,8 @@ fn nonsense_and_other_versions_are_answered_and_lose_nothing() {
         instance: 1,
         nonces: vec![1],
         capabilities: Vec::new(),
+        limits: Box::default(),
+        owners: None,
         resume: None,
     };
     let packets = vec![

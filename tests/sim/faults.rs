@@ -1,7 +1,7 @@
 //! The catalogue of faults: what may go wrong in one run.
 
 use osync::engine::replica::Rule;
-use osync::tree::Filter;
+use osync::tree::{Filter, FixedOwner, LimitKind, TargetLimits, TimeRange};
 
 use crate::rng::Rng;
 
@@ -54,6 +54,10 @@ pub struct Faults {
     /// How often somebody puts something excluded into the target.
     pub planted: usize,
     pub filter: Filter,
+    /// The target holds neither owners nor ACLs nor parts of a second.
+    pub poor_target: bool,
+    /// The target takes no name for a further one of a file.
+    pub names_apart: bool,
     pub without: Option<Rule>,
 }
 
@@ -83,6 +87,8 @@ impl Faults {
             calm: false,
             planted: 0,
             filter: Filter::default(),
+            poor_target: false,
+            names_apart: false,
             without: None,
         }
     }
@@ -151,6 +157,37 @@ impl Faults {
             faults.calm = true;
             faults.users_between_steps = rng.once_in(4);
         }
+        faults.poor_target = rng.once_in(4);
+        faults.names_apart = rng.once_in(8);
         faults
+    }
+
+    /// What the target cannot hold.
+    pub fn limits_of_target(&self) -> TargetLimits {
+        let mut limits = match self.poor_target {
+            true => poor_target(),
+            false => TargetLimits::default(),
+        };
+        if self.names_apart {
+            limits.lacks.push(LimitKind::HardLinks);
+        }
+        limits
+    }
+}
+
+/// A sink that is not root, on a file system with whole seconds and without ACLs.
+pub fn poor_target() -> TargetLimits {
+    TargetLimits {
+        owner: Some(FixedOwner {
+            uid: 1000,
+            groups: vec![1000],
+        }),
+        time: TimeRange {
+            step_nanos: 1_000_000_000,
+            first_secs: -(1 << 31),
+            last_secs: (1 << 31) - 1,
+        },
+        lacks: vec![LimitKind::Acls, LimitKind::TrustedXattrs],
+        ..TargetLimits::default()
     }
 }

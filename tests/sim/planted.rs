@@ -53,15 +53,16 @@ impl Planted {
             .expect("a directory");
         let before = disk.stat(dir).expect("a directory");
         let meta = before.metadata(disk.xattrs(dir).expect("a directory"));
-        // A stranger has room of his own.
+        // A stranger has room of his own, and may do everything.
         let bytes_max = std::mem::replace(&mut disk.bytes_max, usize::MAX);
+        let limits = std::mem::take(&mut disk.limits);
         if is_dir {
             steps::mkdir(disk, at);
         } else {
             steps::write(disk, at, b"planted");
         }
-        disk.bytes_max = bytes_max;
         disk.set_meta(dir, &meta).expect("a directory");
+        (disk.bytes_max, disk.limits) = (bytes_max, limits);
         // A power cut of the target is about what osync wrote.
         disk.sync();
         let ino = disk.find(&path).expect("it was just made");

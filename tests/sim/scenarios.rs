@@ -4,6 +4,7 @@
 mod durability;
 mod filters;
 mod flush;
+mod limits;
 mod links;
 mod order;
 mod outcomes;

@@ -5,7 +5,7 @@ mod holes;
 use std::collections::{HashMap, HashSet};
 
 use osync::fs::memory::{Disk, Ino};
-use osync::tree::{Kind, Name, RelPath, Time};
+use osync::tree::{Kind, Name, RelPath, Time, View};
 
 use crate::rng::Rng;
 
@@ -21,7 +21,9 @@ pub struct Users {
     counter: u8,
     /// A file that is being written: the second half is still to come.
     writing: Option<(Ino, Vec<u8>)>,
-    /// Every state that each path ever had, or that it got from where it came from.
+    /// How entries look on the target.
+    pub on_target: View,
+    /// Every state that each path ever had there, or that it got from where it came from.
     pub history: HashMap<RelPath, HashSet<Seen>>,
     /// Paths touched since the last flush was asked for.
     pub touched: Vec<RelPath>,
@@ -43,6 +45,7 @@ impl Users {
             names,
             counter: 0,
             writing: None,
+            on_target: View::default(),
             history: HashMap::new(),
             touched: Vec::new(),
             read_while_open: HashSet::new(),
@@ -64,10 +67,12 @@ impl Users {
             let stat = disk.stat(ino).expect("a listed inode");
             if stat.kind == Kind::File {
                 let content = disk.content(ino).expect("a listed inode").to_vec();
+                let mut meta = stat.metadata(disk.xattrs(ino).expect("a listed inode"));
+                self.on_target.show(None, &mut meta);
                 self.history
                     .entry(path)
                     .or_default()
-                    .insert((content, stat.mode));
+                    .insert((content, meta.mode));
             }
         }
     }

@@ -14,12 +14,12 @@ use osync::engine::source::{self, Source};
 use osync::engine::work::{Detail, Finding, Order, Seen, Spilled};
 use osync::engine::{Now, Ticket};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
-use osync::report::{Phase, SinkStatus};
+use osync::report::{Limit, Phase, SinkStatus};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
 use osync::source::watch::Watch;
-use osync::tree::{Kind, RelPath, State as EntryState, Time};
+use osync::tree::{Kind, LimitKind, OwnerTables, RelPath, State as EntryState, Time, View};
 use osync::wire::message::{Change, Command, Credit, Outcome, Reply, Request, ToSink};
 use osync::wire::{self, Frames};
 
@@ -85,6 +85,10 @@ pub struct World {
     pub planted: Planted,
     pub src: MemoryFs,
     pub dst: MemoryFs,
+    /// The users and groups of the source's host.
+    pub source_owners: OwnerTables,
+    /// Those of the sink's host, if owners are matched by name.
+    pub target_owners: Option<OwnerTables>,
     ms: u64,
     source: Option<SourceProcess>,
     sink: Option<SinkProcess>,
@@ -108,6 +112,8 @@ pub struct World {
     searched: u64,
     /// The last answer to a flush: whether it was complete, and with how many problems.
     flushed: Option<(bool, u64)>,
+    /// What that answer said is left out.
+    flush_lost: Vec<String>,
 }
 
 /// Bytes of content that a message carries.
@@ -166,6 +172,8 @@ impl World {
             planted: Planted::default(),
             src: MemoryFs::default(),
             dst: MemoryFs::default(),
+            source_owners: OwnerTables::default(),
+            target_owners: None,
             ms: 10_000,
             source: None,
             sink: None,
@@ -189,6 +197,7 @@ impl World {
             flushed: None,
             content_sent: 0,
             searched: 0,
+            flush_lost: Vec::new(),
             faults,
         };
         world.src.disk().events_max = world.faults.events_max;
@@ -201,6 +210,9 @@ impl World {
         for _ in 0..world.faults.user_acts / 3 {
             world.user();
         }
+        world.dst.disk().limits = world.faults.limits_of_target();
+        world.dst.disk().sync();
+        world.note_limits();
         world.users().record(&world.src.disk());
         world.start_source();
         if !world.faults.sinks_away_at_start {
@@ -278,6 +290,8 @@ impl World {
             terminate_on_critical: false,
             suspect_since: self.state.durable_as_of.clone(),
             filter: self.faults.filter.clone(),
+            limits_of_source: Vec::new(),
+            owners: Ok(self.source_owners.clone()),
         };
         let mut out = Vec::new();
         let engine = Source::new(settings, self.now(), &mut out);
@@ -313,6 +327,8 @@ impl World {
             },
             applying_max: 3,
             heartbeat: Heartbeat::default(),
+            limits: self.dst.disk().limits.clone(),
+            owners: self.target_owners.clone(),
             sync_interval_ms: 20,
         };
         let distrust = (!self.state.clean)
@@ -320,7 +336,10 @@ impl World {
         self.state.clean = false;
         let mut out = Vec::new();
         let engine = Sink::new(settings, self.state.standing.clone(), &mut out);
-        let applier = Applier::new(self.dst.clone(), Brake::new(1_000_000, 1.0), distrust);
+        let mut applier = Applier::new(self.dst.clone(), Brake::new(1_000_000, 1.0), distrust);
+        if self.dst.disk().limits.has(LimitKind::FoldedNames) {
+            applier = applier.on_folding_target();
+        }
         self.sink = Some(SinkProcess {
             engine,
             applier,
@@ -856,6 +875,7 @@ impl World {
         };
         self.say(|| format!("flush answered: {result:?}"));
         self.flushed = Some((result.complete, result.problems));
+        self.flush_lost = result.limits.iter().filter_map(Limit::loss).collect();
         let Some((asked, files)) = self.flush.take() else {
             return;
         };
@@ -935,9 +955,19 @@ impl World {
         Ok(())
     }
 
+    /// What the target cannot hold, users do not see there.
+    pub fn note_limits(&self) {
+        let limits = self.dst.disk().limits.clone();
+        self.users().on_target = View::new(limits, None);
+    }
+
     /// I1: the trees are equal, the root included.
     pub fn difference(&self) -> Option<String> {
         let (src, dst) = (self.src.disk(), self.dst.disk());
+        // Both look as the target can hold them.
+        let on_target = View::new(dst.limits.clone(), None);
+        let keeps_links = on_target.keeps(LimitKind::HardLinks);
+        let keeps_holes = on_target.keeps(LimitKind::Holes);
         let view = |disk: &Disk| -> BTreeMap<RelPath, String> {
             let takes_part = |path: &RelPath, ino| {
                 let is_dir = disk.stat(ino).is_ok_and(|stat| stat.kind == Kind::Dir);
@@ -953,18 +983,13 @@ impl World {
                 .into_iter()
                 .map(|(path, ino)| {
                     let stat = disk.stat(ino).expect("a listed inode");
+                    let xattrs = disk.xattrs(ino).expect("a listed inode");
                     let content = disk.content(ino).expect("a listed inode");
-                    let text = format!(
-                        "{:?} {:o} {} {} {:?} {content:?} {:?} as {} with {:?}",
-                        stat.kind,
-                        stat.mode,
-                        stat.uid,
-                        stat.gid,
-                        stat.mtime,
-                        disk.xattrs(ino),
-                        first_names[&ino],
-                        disk.data(ino)
-                    );
+                    let mut meta = stat.metadata(xattrs);
+                    on_target.show(None, &mut meta);
+                    let group = keeps_links.then(|| &first_names[&ino]);
+                    let data = keeps_holes.then(|| disk.data(ino));
+                    let text = format!("{meta:?} {content:?} as {group:?} with {data:?}");
                     (path, text)
                 })
                 .collect()
@@ -1160,7 +1185,16 @@ impl World {
     }
 
     fn converged(&self) -> bool {
-        self.source.as_ref().is_some_and(|p| p.engine.converged()) && self.idle()
+        let Some(process) = &self.source else {
+            return false;
+        };
+        let is_equal = if self.faults.poor_target || self.faults.names_apart {
+            let sinks = process.engine.status(self.now()).sinks;
+            !sinks.is_empty() && sinks.iter().all(|sink| sink.settled)
+        } else {
+            process.engine.converged()
+        };
+        is_equal && self.idle()
     }
 
     /// Runs until everything has healed and both trees are equal. Returns a digest of the history.

@@ -69,6 +69,7 @@ fn takes_the_reply_to_its_own_request() {
             complete: false,
             problems: 0,
             waiting_for: "x".into(),
+            limits: Vec::new(),
         }),
     );
     let (result, sent) = pause([

@@ -66,6 +66,7 @@ async fn serve(source: Source) -> Result<(), Error> {
             complete,
             problems,
             waiting_for: "the first walk".into(),
+            limits: Vec::new(),
         };
         listener.send(
             peer,

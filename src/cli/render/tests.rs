@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::report::Problem;
-use crate::tree::RelPath;
+use crate::tree::{LimitKind, RelPath};
 
 fn path(bytes: &[u8]) -> RelPath {
     RelPath::new(bytes).unwrap()
@@ -25,6 +25,12 @@ pub(in crate::cli) fn sample_status() -> Status {
         sink: "9f3c".into(),
         phase: Phase::Transfer,
         converged: false,
+        settled: false,
+        limits: vec![Limit {
+            kind: LimitKind::Owners,
+            consequence: "everything belongs to user 1000".into(),
+            entries: Some(12_345),
+        }],
         lag_ms: Some(1450),
         pending_entries: 8213,
         problems: 2,
@@ -42,6 +48,7 @@ pub(in crate::cli) fn sample_status() -> Status {
         lag_ms: None,
         eta_ms: None,
         rate: Rate::default(),
+        limits: vec![],
         full: true,
         ..busy.clone()
     };
@@ -53,6 +60,11 @@ pub(in crate::cli) fn sample_status() -> Status {
         phase: Phase::Transfer,
         uptime_ms: 86_400_000,
         events: sample_events(),
+        limits: vec![Limit {
+            kind: LimitKind::TrustedXattrs,
+            consequence: "not root: they cannot be read".into(),
+            entries: None,
+        }],
         sinks: vec![busy, away],
     }
 }
@@ -148,6 +160,7 @@ fn status_says_what_is_held_up() {
     let halted = Status {
         paused: true,
         halted: Some("12000 of 100000 entries would be removed".into()),
+        limits: vec![],
         sinks: vec![],
         ..sample_status()
     };

@@ -3,6 +3,8 @@
 //! Nothing is handed out without credit reserved for what it may bring back, so a result never waits
 //! for credit while its claim holds others up.
 
+use std::sync::Arc;
+
 use super::{Link, Looks, Reading, Renaming, Replica, Rule, Work};
 use crate::engine::footprint::Footprint;
 use crate::engine::queue::{Waiting, Want};
@@ -405,6 +407,7 @@ impl Replica {
             return;
         }
         let page_names = self.limits.page_names;
+        let view = Arc::clone(&self.view);
         let visit = self
             .walker(lane)
             .visits
@@ -424,6 +427,7 @@ impl Replica {
                 false => Detail::Everything,
             },
             suspicion: visit.rescan.suspicion,
+            view,
         };
         let range = NameRange {
             after: visit.after.clone(),

@@ -110,6 +110,7 @@ impl Replica {
                 self.looked_for_visit(lane, visit, count);
             }
             (Work::DirMeta { dir, wish }, Finding::Dir(meta)) => {
+                let meta = self.shown_dir(&dir, meta);
                 let change = Change::DirMeta {
                     dir: dir.clone(),
                     meta,
@@ -118,6 +119,7 @@ impl Replica {
             }
             (Work::Rename(renaming), Finding::Renamed { kind, size, mtime }) => {
                 let right_kind = (kind == Kind::Dir) == renaming.is_dir;
+                let mtime = self.view.time(mtime);
                 if right_kind {
                     let Renaming { from, to, .. } = renaming.clone();
                     self.send_rename(
@@ -189,16 +191,22 @@ impl Replica {
         } = looks;
         let mut told = Told::default();
         let mut unread = VecDeque::new();
+        let is_listed = self.is_listed(lane, visit);
         for ((name, wish), seen) in names.into_iter().zip(seen) {
             let path = dir.join(&name);
-            match seen {
-                Seen::Is { state, .. } if !self.still_holds(&path, &wish, &state) => {
-                    let wish = Waiting {
-                        want: Want::State,
-                        ..wish
-                    };
-                    self.queue(lane).put(now.ms, path, wish);
-                }
+            if let Seen::Is { state, .. } = &seen
+                && !self.still_holds(&path, &wish, state)
+            {
+                // It has changed since, or its anchor has: the whole state is looked at.
+                let wish = Waiting {
+                    want: Want::State,
+                    ..wish
+                };
+                self.queue(lane).put(now.ms, path, wish);
+                continue;
+            }
+            let is_retry = wish.stamp.pos == u64::MAX;
+            match self.shown(&name, seen, is_listed || is_retry) {
                 Seen::Is {
                     state,
                     while_open,
@@ -300,8 +308,8 @@ impl Replica {
         self.parent_meta(now, lane, &dir, stamp);
         for (path, wish, how) in linked {
             match how {
-                How::Whole => self.anchored(now, lane, &path, wish.stamp, read_pos),
-                How::Metadata => self.asserted(now, lane, &path, wish.stamp),
+                How::Whole => self.anchored(now, lane, &path, &wish, read_pos),
+                How::Metadata => self.asserted(now, lane, &path, &wish),
                 How::Link => {}
             }
             self.look_for_others(now, &path, &wish);
@@ -348,6 +356,12 @@ impl Replica {
                 self.queue(lane).put_now(now.ms, path, wish);
             }
         }
+    }
+
+    /// True if the names of a visit were compared before they are looked at.
+    fn is_listed(&mut self, lane: Lane, visit: Option<u64>) -> bool {
+        let visit = visit.and_then(|id| self.walker(lane).visits.get(&id));
+        visit.is_some_and(|visit| !visit.rescan.fresh)
     }
 
     fn flags(
@@ -469,6 +483,12 @@ impl Replica {
             return;
         };
         let Step::Listing { full } = visit.step else {
+            return;
+        };
+        if !full {
+            self.losses.listed(&listed.met);
+        }
+        let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
             return;
         };
         let upto = listed.upto;
@@ -595,7 +615,7 @@ impl Replica {
             self.number(now, lane, wish.stamp, change, subject, out);
             self.parent_meta(now, lane, &dir, wish.stamp);
             if noted {
-                self.anchored(now, lane, &path, wish.stamp, read_pos);
+                self.anchored(now, lane, &path, &wish, read_pos);
                 self.look_for_others(now, &path, &wish);
             }
         }

@@ -7,13 +7,19 @@ use super::{RECHECK_MS, Replica, Rule};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::work::{Further, Links, Spilled};
 use crate::engine::{Now, Stamp};
-use crate::tree::{Body, Kind, Name, RelPath, State};
+use crate::tree::{Body, Kind, LimitKind, Name, RelPath, State};
 use crate::wire::message::Lane;
 
 /// How long a further name waits for the outcome of its anchor before it looks again, in milliseconds.
 const PROOF_WAIT_MS: u64 = 20;
 
 impl Replica {
+    /// True if each name becomes a file of its own on the target. Each is told whole then, and there are
+    /// no anchors; the table tells to which other names a change is to be told.
+    pub(super) fn holds_names_apart(&self) -> bool {
+        !self.view.keeps(LimitKind::HardLinks)
+    }
+
     /// How to look at a name, should it be one of several; `None` if it must wait for another of them.
     /// `batch` are names that the same look takes already.
     pub(super) fn further(
@@ -22,7 +28,7 @@ impl Replica {
         wish: &Waiting,
         batch: &[(Name, Waiting)],
     ) -> Option<Further> {
-        if !self.limits.keeps(Rule::Links) {
+        if !self.limits.keeps(Rule::Links) || self.holds_names_apart() {
             return Some(Further::Whole);
         }
         let Some(group) = self.links.of(path) else {
@@ -215,7 +221,10 @@ impl Replica {
                 0 => Want::Attributes,
                 _ => Want::State,
             };
-            let look = Waiting::new(wish.stamp, want).with_content(wish.content_pos);
+            let look = Waiting {
+                touched: true,
+                ..Waiting::new(wish.stamp, want).with_content(wish.content_pos)
+            };
             self.live.put(0, other, look);
         }
     }
@@ -226,17 +235,33 @@ impl Replica {
         now: Now,
         lane: Lane,
         path: &RelPath,
-        stamp: Stamp,
+        wish: &Waiting,
         read_pos: u64,
     ) {
+        if self.holds_names_apart() {
+            return self.look_at_others(now, lane, path, wish);
+        }
         self.links.anchored(path, read_pos, self.last_number());
-        let others: Vec<RelPath> = match self.links.of(path) {
-            Some(group) => group.others(path).cloned().collect(),
-            None => return,
-        };
-        for other in others {
+        for other in self.others(path) {
             self.queue(lane)
-                .put_now(now.ms, other, Waiting::new(stamp, Want::State));
+                .put_now(now.ms, other, Waiting::new(wish.stamp, Want::State));
+        }
+    }
+
+    fn others(&self, path: &RelPath) -> Vec<RelPath> {
+        let group = self.links.of(path);
+        group.map_or_else(Vec::new, |group| group.others(path).cloned().collect())
+    }
+
+    /// What happened to the inode was seen at this name alone; on the target, the other names are files
+    /// of their own.
+    fn look_at_others(&mut self, now: Now, lane: Lane, path: &RelPath, wish: &Waiting) {
+        if !wish.touched {
+            return;
+        }
+        let look = Waiting::new(wish.stamp, wish.want).with_content(wish.content_pos);
+        for other in self.others(path) {
+            self.queue(lane).put(now.ms, other, look);
         }
     }
 
@@ -251,10 +276,14 @@ impl Replica {
         let mut looks: BTreeSet<Name> = visit.looks.drain(..).collect();
         for (name, links) in linked {
             let path = dir.join(&name);
-            if !self.links.note(&path, links) {
+            let is_noted = self.links.note(&path, links);
+            if !is_noted && !self.holds_names_apart() {
                 looks.remove(&name);
                 self.spill(Spilled { links, path }, stamp);
-            } else if !looks.contains(&name) && !self.held_as_anchor(&path) {
+            } else if !self.holds_names_apart()
+                && !looks.contains(&name)
+                && !self.held_as_anchor(&path)
+            {
                 looks.insert(name);
             }
         }
@@ -281,14 +310,17 @@ impl Replica {
     /// The sink is told metadata alone by this name, which it refuses if it does not hold the content.
     /// If it is the first name of its inode, the others can be told by it; else it may be a file of its
     /// own there, and is told as a further name.
-    pub(super) fn asserted(&mut self, now: Now, lane: Lane, path: &RelPath, stamp: Stamp) {
+    pub(super) fn asserted(&mut self, now: Now, lane: Lane, path: &RelPath, wish: &Waiting) {
+        if self.holds_names_apart() {
+            return self.look_at_others(now, lane, path, wish);
+        }
         let Some(group) = self.links.of(path) else {
             return;
         };
         if group.anchor.is_none() {
             self.links.anchored(path, 0, self.last_number());
         } else if !group.has_linked(path) {
-            let wish = Waiting::new(stamp, Want::State);
+            let wish = Waiting::new(wish.stamp, Want::State);
             self.queue(lane).put(now.ms, path.clone(), wish);
         }
     }

@@ -131,7 +131,10 @@ impl Replica {
 
     /// Keeps a name outside of memory; it is looked at when its inode's turn comes.
     pub(super) fn spill(&mut self, name: Spilled, stamp: Stamp) {
-        self.gather.spill(name, stamp);
+        // Where each name is a file of its own, none has to be told by another.
+        if !self.holds_names_apart() {
+            self.gather.spill(name, stamp);
+        }
     }
 
     pub(super) fn dispatch_gather(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -300,6 +303,7 @@ impl Replica {
     /// A name that was found is looked at, unless the sink has it. Where nothing is known of the sink,
     /// the first name asks whether it holds the content.
     fn take_name(&mut self, now: Now, path: RelPath, stamp: Stamp) {
+        let is_apart = self.holds_names_apart();
         let Some(group) = self.links.of_mut(&path) else {
             return;
         };
@@ -307,7 +311,7 @@ impl Replica {
             return;
         }
         let mut want = Want::State;
-        if group.anchor.is_none() && group.pending.is_none() {
+        if !is_apart && group.anchor.is_none() && group.pending.is_none() {
             group.pending = Some(path.clone());
             want = Want::Attributes;
         }

@@ -6,6 +6,7 @@
 //! - `dispatch` hands out looks, each with its claim and with credit reserved beforehand, so that a
 //!   result gets its number at once.
 //! - `findings` turns what was read into numbered messages.
+//! - `losses` counts what the target cannot hold.
 //! - `outcomes` takes the sink's answers and marks, and puts back what was not done.
 //! - `further` tells entries with several names, `gather` finds the names that nobody told.
 
@@ -13,12 +14,15 @@ mod dispatch;
 mod findings;
 mod further;
 mod gather;
+mod losses;
 mod outcomes;
 mod standing;
 
 pub(crate) use findings::close_streams;
+use losses::Losses;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::bindings::{PathEvent, Touch};
 use super::footprint::Footprint;
@@ -31,7 +35,7 @@ use super::walk::{Rescan, Suspicion, Walker};
 use super::work::{Finding, Links};
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
-use crate::tree::{Metadata, Name, RelPath};
+use crate::tree::{Metadata, Name, RelPath, View};
 use crate::wire::message::{Change, Credit, Lane, ToSink};
 use gather::Gather;
 
@@ -299,6 +303,9 @@ pub struct Replica {
     /// Position of the last cause that the source has told of.
     last_pos: u64,
     pub(crate) link: Option<Link>,
+    /// How entries look on the target of the last session.
+    pub(crate) view: Arc<View>,
+    losses: Losses,
     last_epoch: u64,
     content_after_ms: u64,
     /// Position of the last whole walk that was owed; "equal" is said only after it.
@@ -339,6 +346,8 @@ impl Replica {
             gather: Gather::default(),
             last_pos: 0,
             link: None,
+            view: Arc::default(),
+            losses: Losses::default(),
             last_epoch: 0,
             content_after_ms: 0,
             whole_walk: None,
@@ -694,6 +703,8 @@ impl Replica {
     pub fn owe(&mut self, path: RelPath, rescan: Rescan) {
         if path.is_root() {
             self.walk_searched = false;
+            // The walk counts them again.
+            self.losses = Losses::default();
             self.whole_walk = Some(
                 self.whole_walk
                     .map_or(rescan.stamp.pos, |pos| pos.max(rescan.stamp.pos)),

@@ -73,9 +73,15 @@ impl Replica {
         (waiting + walks + in_flight + self.readings.len()) as u64
     }
 
-    /// True if nothing waits, is under way or is a problem, and a whole walk has ended.
+    /// True if nothing waits, is under way, is a problem or was left out, and a whole walk has ended.
     #[must_use]
     pub fn converged(&self) -> bool {
+        self.losses.is_empty() && self.holds_all_it_can()
+    }
+
+    /// As [`Replica::converged`], but for what the target cannot hold.
+    #[must_use]
+    pub fn holds_all_it_can(&self) -> bool {
         self.link.is_some() && self.whole_walk.is_none() && self.ledger.is_empty() && self.settled()
     }
 

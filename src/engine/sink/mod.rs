@@ -4,7 +4,7 @@ mod order;
 
 use super::Now;
 use super::session::{Heartbeat, Pulse};
-use crate::tree::Filter;
+use crate::tree::{Filter, OwnerTables, TargetLimits};
 use crate::wire::message::{
     Change, Command, Credit, ErrorAnswer, ErrorCode, Outcome, RegistrationRequest, ResumePoint,
     ToSink, ToSource, VERSION,
@@ -24,6 +24,10 @@ pub struct Settings {
     pub applying_max: usize,
     /// Heartbeat of all connections.
     pub heartbeat: Heartbeat,
+    /// What the target cannot hold.
+    pub limits: TargetLimits,
+    /// The users and groups of this host, if owners are to be matched by name.
+    pub owners: Option<OwnerTables>,
     /// Shortest time between two syncs, in milliseconds; a slow file system lengthens it.
     pub sync_interval_ms: u64,
 }
@@ -284,6 +288,8 @@ impl Sink {
                 instance: self.settings.instance,
                 nonces: nonces.clone(),
                 capabilities: Vec::new(),
+                limits: Box::new(self.settings.limits.clone()),
+                owners: self.settings.owners.clone().map(Box::new),
                 resume,
             },
         )));

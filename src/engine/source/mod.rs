@@ -17,9 +17,9 @@ use super::walk::{Rescan, Suspicion};
 use super::work::{Detail, Finding, Order, Spilled};
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
-use crate::report::Phase;
+use crate::report::{Limit, Phase};
 use crate::source::watch::{RawEvent, Wd, What};
-use crate::tree::{Filter, RelPath, Time};
+use crate::tree::{Filter, OwnerTables, RelPath, Time};
 use crate::wire::message::{Command, ToSink, ToSource};
 
 use operator::Flush;
@@ -50,6 +50,10 @@ pub struct Settings {
     pub suspect_since: BTreeMap<String, Time>,
     /// Which entries take part.
     pub filter: Filter,
+    /// What the source cannot read.
+    pub limits_of_source: Vec<Limit>,
+    /// The users and groups of this host, or why they are not known.
+    pub owners: Result<OwnerTables, String>,
 }
 
 /// What happened.

@@ -1,5 +1,7 @@
 //! What operators ask, and the reports they get.
 
+use std::collections::BTreeMap;
+
 use super::{Action, Source};
 use crate::channel::Peer;
 use crate::engine::replica::Replica;
@@ -7,10 +9,10 @@ use crate::engine::session::State;
 use crate::engine::walk::Rescan;
 use crate::engine::{Now, Stamp, Ticket};
 use crate::report::{
-    EventQueue, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus, SinkTransfer,
-    Status, TransferReport,
+    EventQueue, Limit, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus,
+    SinkTransfer, Status, TransferReport,
 };
-use crate::tree::{RelPath, Time};
+use crate::tree::{LimitKind, RelPath, Time};
 use crate::wire::message::{
     Command, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Reply, Request,
 };
@@ -194,6 +196,7 @@ impl Source {
                 complete,
                 problems,
                 waiting_for: waiting_for.unwrap_or_default(),
+                limits: self.losses(),
             };
             let message = Command::Reply {
                 id: flush.id,
@@ -204,6 +207,21 @@ impl Source {
                 message,
             });
         }
+    }
+
+    /// What all targets together cannot hold of what the source has.
+    fn losses(&self) -> Vec<Limit> {
+        let mut all: BTreeMap<LimitKind, Limit> = BTreeMap::new();
+        for limit in self.replicas.values().flat_map(|(_, r)| r.limits()) {
+            let Some(entries) = limit.entries.filter(|&entries| entries > 0) else {
+                continue;
+            };
+            match all.get_mut(&limit.kind) {
+                Some(known) => known.entries = known.entries.map(|known| known + entries),
+                None => drop(all.insert(limit.kind, limit)),
+            }
+        }
+        all.into_values().collect()
     }
 
     fn waiting_for(&self, flush: &Flush) -> Option<String> {
@@ -297,6 +315,8 @@ impl Source {
                 sink: sink.clone(),
                 phase: self.phase_of(key),
                 converged: replica.converged() && self.sees_all(),
+                settled: replica.holds_all_it_can() && self.sees_all(),
+                limits: replica.limits(),
                 lag_ms: age(now, replica.oldest()),
                 pending_entries: replica.pending(),
                 problems: replica.ledger.len(),
@@ -313,6 +333,7 @@ impl Source {
             phase: self.phase,
             uptime_ms: now.ms - self.started_ms,
             events: self.events(),
+            limits: self.settings.limits_of_source.clone(),
             sinks: sinks.collect(),
         }
     }

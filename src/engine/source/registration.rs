@@ -1,5 +1,7 @@
 //! Sinks come and go: the source's side of registration, heartbeat and termination.
 
+use std::sync::Arc;
+
 use super::{Action, Source, TERMINATION_MS};
 use crate::channel::Peer;
 use crate::engine::Now;
@@ -7,7 +9,7 @@ use crate::engine::replica::Replica;
 use crate::engine::session::{ANNOUNCE_MS, Pulse, SINKS_MAX, SYNCHRONISATION_MS, Session, State};
 use crate::engine::walk::Suspicion;
 use crate::report::Phase;
-use crate::tree::RelPath;
+use crate::tree::{OwnerMap, RelPath, View};
 use crate::wire::PAYLOAD_BYTES_MAX;
 use crate::wire::message::{
     Command, Credit, ErrorAnswer, ErrorCode, RegistrationRequest, Reply, ToSink, ToSource,
@@ -152,6 +154,16 @@ impl Source {
             });
             return refuse(peer, code, text, out);
         }
+        let view = match self.view_of(&request) {
+            Ok(view) => Arc::new(view),
+            Err(text) => {
+                out.push(Action::Log {
+                    urgent: true,
+                    text: format!("sink {} was refused: {text}", request.sink_id),
+                });
+                return refuse(peer, ErrorCode::OutOfPhase, text, out);
+            }
+        };
         // The same process registers again: what it left behind is over.
         if let Some(older) = self
             .sessions
@@ -175,12 +187,23 @@ impl Source {
             data: Vec::new(),
             pulse: Pulse::new(now),
             nonces: request.nonces,
+            view,
             resume: request
                 .resume
                 .filter(|point| point.source_id == self.settings.source_id),
         };
         self.sessions.by_command.insert(peer, session);
         self.gathered(now, out);
+    }
+
+    /// How entries look on the target of this sink.
+    fn view_of(&self, request: &RegistrationRequest) -> Result<View, String> {
+        let own = self.settings.owners.as_ref();
+        let owners = request.owners.as_ref().map(|theirs| match own {
+            Ok(own) => Ok(OwnerMap::new(own, theirs)),
+            Err(why) => Err(format!("owners cannot be matched by name: {why}")),
+        });
+        Ok(View::new((*request.limits).clone(), owners.transpose()?))
     }
 
     fn replica_for(&mut self, sink_id: &str) -> Option<u64> {
@@ -253,6 +276,7 @@ impl Source {
         session.state = State::Transfer;
         let (key, sink_id, resume) = (session.key, session.sink_id.clone(), session.resume.take());
         let peers = session.data.iter().map(|(peer, ..)| *peer).collect();
+        let view = Arc::clone(&session.view);
         out.push(Action::SendCommand {
             peer,
             message: Command::RegistrationSuccessAcknowledgement { epoch },
@@ -261,9 +285,18 @@ impl Source {
             urgent: false,
             text: format!("sink {sink_id} is registered, session {epoch:016x}"),
         });
+        for kind in view.limits().kinds() {
+            let consequence = view.limits().consequence(kind);
+            let text = format!("limit of sink {sink_id}: {}: {consequence}", kind.word());
+            out.push(Action::Log {
+                urgent: false,
+                text,
+            });
+        }
         let stamp = self.stamp(now);
         let suspect_since = self.settings.suspect_since.remove(&sink_id);
         if let Some((_, replica)) = self.replicas.get_mut(&key) {
+            replica.view = view;
             replica.attach(now, stamp, epoch, peers, credit, resume.as_ref());
             if let Some(since) = suspect_since {
                 let suspicion = Suspicion::new(since, now.wall);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::content::{Content, place};
 use crate::fs::Stat;
 use crate::source::watch::{RawEvent, Wd, What};
-use crate::tree::{Kind, Metadata, Name, RelPath, Time, Xattrs};
+use crate::tree::{Kind, LimitKind, Metadata, Name, RelPath, TargetLimits, Time, View, Xattrs};
 
 /// Number of an inode; never used twice.
 pub type Ino = u64;
@@ -57,6 +57,8 @@ pub struct Disk {
     pub events_max: usize,
     /// Watches that fit.
     pub watches_max: usize,
+    /// What it cannot hold.
+    pub limits: TargetLimits,
     /// Counts every change, so that a judge looks only when there is something new.
     pub changes: u64,
     watches: BTreeMap<Ino, Wd>,
@@ -87,6 +89,7 @@ impl Disk {
             ways: BTreeMap::new(),
             events_max: 16_384,
             watches_max: usize::MAX,
+            limits: TargetLimits::default(),
             changes: 0,
             watches: BTreeMap::new(),
             next_wd: 1,
@@ -103,6 +106,8 @@ impl Disk {
     }
 
     fn inode(&mut self, kind: Kind) -> Ino {
+        let owner = self.limits.owner.as_ref();
+        let (uid, gid) = owner.map_or((0, 0), |owner| (owner.uid, owner.groups[0]));
         let ino = self.next_ino;
         self.next_ino += 1;
         self.inodes.insert(
@@ -110,8 +115,8 @@ impl Disk {
             Inode {
                 kind,
                 mode: 0o700,
-                uid: 0,
-                gid: 0,
+                uid,
+                gid,
                 mtime: self.now,
                 ctime: self.now,
                 rdev: 0,
@@ -148,11 +153,21 @@ impl Disk {
     /// The inode of a name.
     pub fn lookup(&self, dir: Ino, name: &Name) -> io::Result<Ino> {
         self.expect_dir(dir)?;
-        self.get(dir)?
-            .children
-            .get(name)
-            .copied()
+        let children = &self.get(dir)?.children;
+        let held = self.held_name(dir, name)?;
+        held.and_then(|held| children.get(&held).copied())
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+    }
+
+    /// The name that a directory holds for this one: with folding, it may differ in case.
+    fn held_name(&self, dir: Ino, name: &Name) -> io::Result<Option<Name>> {
+        let children = &self.get(dir)?.children;
+        let is_same = |held: &&Name| held.as_bytes().eq_ignore_ascii_case(name.as_bytes());
+        Ok(match children.get_key_value(name) {
+            Some((held, _)) => Some(held.clone()),
+            None if !self.limits.has(LimitKind::FoldedNames) => None,
+            None => children.keys().find(is_same).cloned(),
+        })
     }
 
     /// The inode of a path.
@@ -349,16 +364,33 @@ impl Disk {
 
     /// Sets all metadata; the change time is the clock's.
     pub fn set_meta(&mut self, ino: Ino, meta: &Metadata) -> io::Result<()> {
+        self.check_holds(meta)?;
         let now = self.now;
+        let mtime = self.limits.time.nearest(meta.mtime);
         let inode = self.get_mut(ino)?;
         inode.mode = meta.mode;
         inode.uid = meta.uid;
         inode.gid = meta.gid;
         inode.xattrs.clone_from(&meta.xattrs);
-        inode.mtime = meta.mtime;
+        inode.mtime = mtime;
         inode.ctime = now;
         self.tell(ino, What::Attributes);
         Ok(())
+    }
+
+    /// EPERM for metadata that this disk cannot hold; only times it changes by itself.
+    fn check_holds(&self, meta: &Metadata) -> io::Result<()> {
+        let mut held = Metadata {
+            mtime: Time::default(),
+            ..meta.clone()
+        };
+        let met = View::new(self.limits.clone(), None).show(None, &mut held);
+        let only_times = |kind| kind == LimitKind::Times || !met.contains(kind);
+        if LimitKind::ALL.into_iter().all(only_times) {
+            Ok(())
+        } else {
+            error(libc::EPERM)
+        }
     }
 
     pub(super) fn make_special(&mut self, meta: &Metadata, target: &[u8]) -> io::Result<Ino> {
@@ -419,6 +451,7 @@ impl Disk {
         match self.get(ino)? {
             inode if inode.kind == Kind::Dir => error(libc::EPERM),
             inode if inode.nlink == 0 => error(libc::ENOENT),
+            _ if self.limits.has(LimitKind::HardLinks) => error(libc::EPERM),
             _ => Ok(()),
         }
     }
@@ -451,8 +484,9 @@ impl Disk {
 
     fn leave(&mut self, dir: Ino, name: &Name) -> io::Result<Ino> {
         let now = self.now;
+        let held = self.held_name(dir, name)?;
         let parent = self.get_mut(dir)?;
-        let Some(ino) = parent.children.remove(name) else {
+        let Some(ino) = held.and_then(|held| parent.children.remove(&held)) else {
             return error(libc::ENOENT);
         };
         (parent.mtime, parent.ctime) = (now, now);

@@ -3,11 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::roots::Space;
 use super::target::Target;
 use super::xattrs::XattrAccess;
 use super::{errno, open};
 use crate::fs::Stat;
-use crate::tree::{Kind, Metadata};
+use crate::tree::{Kind, Metadata, XATTRS_BYTES_MAX};
 
 /// Set-user-id and set-group-id, which a change of owner takes away from files.
 const SET_ID_BITS: u32 = 0o6000;
@@ -30,11 +31,25 @@ pub(super) fn apply(
         target.chmod(meta.mode)?;
     }
     // Read only now: a new owner loses capabilities, and a new mode changes the ACL.
-    xattrs.replace(target, &meta.xattrs)?;
+    xattrs
+        .replace(target, &meta.xattrs)
+        .map_err(|error| no_room(target, error))?;
     if held.mtime != meta.mtime {
         target.set_mtime(meta.mtime)?;
     }
     Ok(())
+}
+
+/// File systems answer ENOSPC also where an inode has no room for its attributes. That does not pass as
+/// a full disk does, so it is told apart: E2BIG.
+fn no_room(target: Target<'_>, error: io::Error) -> io::Error {
+    /// What a set of attributes needs on a file system that has room.
+    const BYTES: u64 = XATTRS_BYTES_MAX as u64;
+    let has_room = |space: Space| space.bytes_free > BYTES && space.inodes_free > 0;
+    if error.raw_os_error() == Some(libc::ENOSPC) && Space::of(target.near()).is_ok_and(has_room) {
+        return errno(libc::E2BIG);
+    }
+    error
 }
 
 /// Sets the metadata of a file that must hold the content of `meta` already, under at most `links`

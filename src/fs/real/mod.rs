@@ -8,6 +8,7 @@ mod lease;
 mod link;
 mod metadata;
 mod open;
+mod probe;
 mod publish;
 mod remove;
 mod roots;
@@ -31,7 +32,7 @@ use rustix::fs::{AtFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::{Fs, Stat};
-use crate::tree::{Kind, Metadata, Name, Xattrs};
+use crate::tree::{Kind, Metadata, Name, TargetLimits, Xattrs};
 
 pub use lease::ignore_lease_signal;
 pub use roots::{Nesting, RootIdentity, Space, nested};
@@ -121,7 +122,11 @@ impl RealFs {
             root,
             identity,
             keep_access_times,
-            xattrs: XattrAccess::new(),
+            xattrs: if stage.is_some() {
+                XattrAccess::to_set()
+            } else {
+                XattrAccess::to_read()
+            },
             stage,
         })
     }
@@ -148,6 +153,25 @@ impl RealFs {
     /// it is no directory; otherwise the first removal that failed.
     pub fn clear_stage(&self) -> io::Result<()> {
         self.writable()?.clear()
+    }
+
+    /// Finds out what the target cannot hold, by trying it in the stage. For the start: from then on
+    /// attributes that cannot be set are not seen either. Nothing is left behind.
+    ///
+    /// # Errors
+    /// EROFS on a source; ENOSPC, EIO and the like if nothing can be tried now.
+    pub fn probe(&mut self) -> io::Result<TargetLimits> {
+        let stage = self.writable()?;
+        let limits = probe::probe(stage);
+        stage.tidy()?;
+        let limits = limits?;
+        self.xattrs.leave_out(&limits.lacks);
+        Ok(limits)
+    }
+
+    /// The same without trying, from what was found out before.
+    pub fn assume(&mut self, limits: &TargetLimits) {
+        self.xattrs.leave_out(&limits.lacks);
     }
 
     fn writable(&self) -> io::Result<&Arc<Stage>> {

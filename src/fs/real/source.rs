@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::thread::CapabilitySet;
 
 use super::open;
 
@@ -22,6 +23,8 @@ pub struct SourceNotes {
     /// Mounts below the root at the start, which are not entered. Through a private clone the
     /// directories that they cover are seen, otherwise entering them fails with EXDEV.
     pub mounts_below: Vec<PathBuf>,
+    /// True if the kernel shows this process attributes in `trusted.`.
+    pub sees_trusted: bool,
 }
 
 /// Through what a source is read.
@@ -79,6 +82,7 @@ pub(super) fn open(path: &Path) -> io::Result<(OwnedFd, SourceNotes)> {
             reading,
             access_times,
             mounts_below,
+            sees_trusted: sees_trusted(),
         },
     ))
 }
@@ -133,6 +137,13 @@ fn access_times_of(root: impl AsFd) -> io::Result<AccessTimes> {
     } else {
         AccessTimes::SymlinksAndForeignChange { uid: uid.as_raw() }
     })
+}
+
+/// Lists of attributes leave out `trusted.` without this capability.
+fn sees_trusted() -> bool {
+    // A kernel that does not tell shows no more than to any user.
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 fn mounts_below(root: &Path) -> io::Result<Vec<PathBuf>> {

@@ -160,7 +160,11 @@ impl Stage {
             return Err(errno(libc::EPERM));
         }
         if held.mode & 0o777 != 0o700 {
-            Target::Open(fd.as_fd()).chmod(0o700)?;
+            // Where modes cannot be chosen it is enough that nobody else can write.
+            let closed = Target::Open(fd.as_fd()).chmod(0o700);
+            if closed.is_err() && held.mode & 0o022 != 0 {
+                closed?;
+            }
         }
         Ok(fd)
     }
@@ -237,6 +241,18 @@ impl Staged {
     /// nothing, and only dropping removes the stage's name.
     pub(super) fn publish_link(self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.dir, &self.name, dir, name)?)
+    }
+
+    /// Opens a directory of the stage.
+    pub(super) fn open_dir(&self) -> io::Result<OwnedFd> {
+        open::dir(&self.dir, self.name.as_bytes(), false)
+    }
+
+    /// Frees a directory of the stage's own with everything below. If that fails, what is left stays in
+    /// the stage, which the next start clears.
+    pub(super) fn discard_tree(mut self) -> io::Result<()> {
+        self.is_here = false;
+        self.empty()
     }
 
     /// Frees a directory with everything below. If that fails, what is left goes back to `name` in

@@ -21,6 +21,13 @@ pub(super) enum Target<'a> {
 }
 
 impl Target<'_> {
+    /// Something open on the same file system.
+    pub(super) fn near(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Open(fd) | Self::Name(fd, _) => *fd,
+        }
+    }
+
     /// Sets owner and group; `None` leaves one as it is.
     pub(super) fn chown(self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
         // The highest number means "leave as it is" to the kernel and belongs to nobody.

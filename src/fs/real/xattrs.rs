@@ -8,14 +8,20 @@ use serde_bytes::ByteBuf;
 
 use super::errno;
 use super::target::Target;
-use crate::tree::{XATTRS_BYTES_MAX, Xattrs};
+use crate::tree::{LimitKind, XATTRS_BYTES_MAX, Xattrs};
 
 /// Most bytes that Linux returns for one value and for one list of names.
 const KERNEL_BYTES_MAX: usize = 64 * 1024;
 
-/// Belongs to the security policy of each host, not to the tree: it is neither reported nor set nor
-/// removed. Where the policy is active no file can be without it, and it may refuse foreign labels.
-const HOST_LABEL: &[u8] = b"security.selinux";
+/// What is neither reported nor set nor removed.
+const NOT_OF_THE_TREE: [&[u8]; 3] = [
+    // Belongs to the security policy of each host. Where the policy is active no file can be without it,
+    // and it may refuse foreign labels.
+    b"security.selinux",
+    // ACLs once more, as XFS shows them to root: who removes these removes the ACLs.
+    b"trusted.SGI_ACL_FILE",
+    b"trusted.SGI_ACL_DEFAULT",
+];
 
 /// What is known about the extended attributes of one file system.
 #[derive(Debug)]
@@ -23,16 +29,34 @@ pub(super) struct XattrAccess {
     /// Set once the file system said that it has none. The root's mount is never left, so one answer
     /// holds for all.
     unsupported: AtomicBool,
-    /// As root all namespaces are replicated, else `user.` and ACLs, which are all that may be set.
-    all_namespaces: bool,
+    /// Beginnings of names that are neither reported nor set nor removed, because they cannot be set.
+    left_out: Vec<&'static [u8]>,
 }
 
 impl XattrAccess {
-    pub(super) fn new() -> Self {
+    /// For reading: all that the kernel shows.
+    pub(super) fn to_read() -> Self {
         Self {
             unsupported: AtomicBool::new(false),
-            all_namespaces: rustix::process::geteuid().is_root(),
+            left_out: Vec::new(),
         }
+    }
+
+    /// For setting: all namespaces as root, else `user.` and ACLs, until more is known.
+    pub(super) fn to_set() -> Self {
+        let mut access = Self::to_read();
+        if !rustix::process::geteuid().is_root() {
+            access.leave_out(&[LimitKind::TrustedXattrs, LimitKind::SecurityXattrs]);
+        }
+        access
+    }
+
+    /// Leaves out what the file system or the kernel does not let this process set.
+    pub(super) fn leave_out(&mut self, lacks: &[LimitKind]) {
+        self.left_out = lacks
+            .iter()
+            .filter_map(|kind| kind.xattr_prefix())
+            .collect();
     }
 
     /// All replicated attributes, sorted; empty where the file system has none. E2BIG above
@@ -70,7 +94,7 @@ impl XattrAccess {
         }
         for (name, value) in wanted
             .iter()
-            .filter(|(name, _)| name.as_slice() != HOST_LABEL)
+            .filter(|(name, _)| !NOT_OF_THE_TREE.contains(&name.as_slice()))
         {
             let is_held = held.iter().any(|held| name == held);
             if !(is_held && holds(target, name, value)) {
@@ -99,10 +123,8 @@ impl XattrAccess {
 
     fn is_replicated(&self, name: &[u8]) -> bool {
         !name.is_empty()
-            && name != HOST_LABEL
-            && (self.all_namespaces
-                || name.starts_with(b"user.")
-                || name.starts_with(b"system.posix_acl_"))
+            && !NOT_OF_THE_TREE.contains(&name)
+            && !self.left_out.iter().any(|prefix| name.starts_with(prefix))
     }
 }
 

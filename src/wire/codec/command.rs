@@ -85,6 +85,8 @@ fn check_registration(request: &RegistrationRequest) -> Result<(), WireError> {
         sink_id,
         nonces,
         capabilities,
+        limits,
+        owners,
         resume,
         ..
     } = request;
@@ -103,6 +105,10 @@ fn check_registration(request: &RegistrationRequest) -> Result<(), WireError> {
     )?;
     for capability in capabilities {
         within(capability.len(), ID_BYTES_MAX, "length of a capability")?;
+    }
+    limits.check().map_err(malformed)?;
+    if let Some(owners) = owners {
+        owners.check().map_err(malformed)?;
     }
     resume.as_ref().map_or(Ok(()), check_resume)
 }

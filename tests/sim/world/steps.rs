@@ -7,6 +7,7 @@ use osync::engine::replica::Replica;
 use osync::engine::work::{Finding, Order};
 use osync::engine::{Ticket, sink, source};
 use osync::fs::memory::{Disk, Ino};
+use osync::report::SinkStatus;
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::watch::Watch;
@@ -116,6 +117,7 @@ impl World {
         world.healed = true;
         world.source = None;
         prepare(&mut world.src.disk(), &mut world.dst.disk());
+        world.note_limits();
         world.users().record(&world.src.disk());
         world.users().record(&world.dst.disk());
         world.src.disk().forget_watches();
@@ -347,6 +349,11 @@ impl World {
         self.ask_flush();
     }
 
+    /// What the answered flush said that the target cannot hold.
+    pub fn flush_lost(&self) -> &[String] {
+        &self.flush_lost
+    }
+
     /// Whether the last flush was complete, and with how many problems; `None` until it is answered.
     pub fn flushed(&self) -> Option<(bool, u64)> {
         self.flushed
@@ -406,6 +413,24 @@ impl World {
         };
         let waiting = lanes().map(|lane| lane.waiting_entries).sum();
         (waiting, lanes().map(|lane| lane.in_flight_entries).sum())
+    }
+
+    /// The target holds all that it can, as far as the source says, and nothing is on its way.
+    pub fn says_settled(&self) -> bool {
+        self.sink_status().is_some_and(|sink| sink.settled) && self.idle()
+    }
+
+    /// What the source says of its only sink, once it has registered.
+    pub fn sink_status(&self) -> Option<SinkStatus> {
+        let process = self.source.as_ref().expect("a source");
+        let mut status = process.engine.status(self.now());
+        status.sinks.pop()
+    }
+
+    /// Messages sent in this session.
+    pub fn sent(&self) -> u64 {
+        let process = self.source.as_ref().expect("a source");
+        process.engine.transfer_report(self.now()).sinks[0].sent_mark
     }
 
     pub fn says_converged(&self) -> bool {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod images;
+mod limits;
 mod links;
 mod mounts;
 mod sink;

@@ -7,11 +7,11 @@ use serde_bytes::ByteBuf;
 
 use super::{Bytes, Message};
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Problem, ProblemsReport, QueueReport, SinkQueue,
+    EventQueue, HotFile, LaneQueue, Limit, Problem, ProblemsReport, QueueReport, SinkQueue,
 };
 use crate::tree::{
-    Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange, RelPath, Rule, State,
-    Time,
+    Body, Digest, Entry, Filter, FixedMode, FixedOwner, Kind, LimitKind, ListEntry, Metadata, Name,
+    NameRange, OwnerTables, RelPath, Rule, State, TargetLimits, Time, TimeRange,
 };
 use crate::wire::message::{
     Answer, Change, Command, Credit, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Lane,
@@ -320,16 +320,21 @@ fn registration() -> impl Strategy<Value = RegistrationRequest> {
         id(),
         nonces,
         vec(id(), 0..3),
+        (target_limits(), option::of(owner_tables())),
         option::of(resume_point()),
     )
         .prop_map(
-            |((version, instance), sink_id, nonces, capabilities, resume)| RegistrationRequest {
-                version,
-                sink_id,
-                instance,
-                nonces: nonces.into_iter().collect(),
-                capabilities,
-                resume,
+            |((version, instance), sink_id, nonces, capabilities, (limits, owners), resume)| {
+                RegistrationRequest {
+                    version,
+                    sink_id,
+                    instance,
+                    nonces: nonces.into_iter().collect(),
+                    capabilities,
+                    limits: Box::new(limits),
+                    owners: owners.map(Box::new),
+                    resume,
+                }
             },
         )
 }
@@ -441,6 +446,61 @@ fn problem() -> impl Strategy<Value = Problem> {
         )
 }
 
+fn limit_kind() -> impl Strategy<Value = LimitKind> {
+    prop::sample::select(&LimitKind::ALL[..])
+}
+
+fn limit() -> impl Strategy<Value = Limit> {
+    (limit_kind(), ".{0,20}", option::of(any::<u64>())).prop_map(|(kind, consequence, entries)| {
+        Limit {
+            kind,
+            consequence,
+            entries,
+        }
+    })
+}
+
+fn target_limits() -> impl Strategy<Value = TargetLimits> {
+    let owner = (any::<u32>(), vec(any::<u32>(), 1..4))
+        .prop_map(|(uid, groups)| FixedOwner { uid, groups });
+    let mode = (0..=0o7777u32, 0..=0o7777u32).prop_map(|(file, dir)| FixedMode { file, dir });
+    let time =
+        (0..=10u32, i64::MIN..0, 0..=i64::MAX).prop_map(|(digits, first_secs, last_secs)| {
+            TimeRange {
+                step_nanos: 10u64.pow(digits),
+                first_secs,
+                last_secs,
+            }
+        });
+    (
+        option::of(owner),
+        option::of(mode),
+        time,
+        option::of(any::<u8>()),
+        btree_set(limit_kind(), 0..5),
+    )
+        .prop_map(|(owner, mode, time, name_bytes_max, lacks)| TargetLimits {
+            owner,
+            mode,
+            time,
+            name_bytes_max,
+            lacks: lacks.into_iter().collect(),
+        })
+}
+
+fn owner_tables() -> impl Strategy<Value = OwnerTables> {
+    let table = || {
+        vec(
+            (
+                vec(any::<u8>(), 0..20).prop_map(ByteBuf::from),
+                any::<u32>(),
+            ),
+            0..4,
+        )
+    };
+    (table(), table()).prop_map(|(users, groups)| OwnerTables { users, groups })
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         Just(Reply::Done),
@@ -449,13 +509,16 @@ fn reply() -> impl Strategy<Value = Reply> {
         (vec(problem(), 0..4), any::<u64>()).prop_map(|(problems, total)| Reply::Problems(
             Box::new(ProblemsReport { problems, total })
         )),
-        (any::<bool>(), any::<u64>(), ".{0,20}").prop_map(|(complete, problems, waiting_for)| {
-            Reply::Flush(FlushResult {
-                complete,
-                problems,
-                waiting_for,
-            })
-        }),
+        (any::<bool>(), any::<u64>(), ".{0,20}", vec(limit(), 0..3)).prop_map(
+            |(complete, problems, waiting_for, limits)| {
+                Reply::Flush(FlushResult {
+                    complete,
+                    problems,
+                    waiting_for,
+                    limits,
+                })
+            }
+        ),
         error_answer().prop_map(Reply::Refused),
     ]
 }

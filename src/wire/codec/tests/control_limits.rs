@@ -1,9 +1,13 @@
 //! The limits of control messages, and what other implementations may do with them.
 
+use serde_bytes::ByteBuf;
+
 use super::limits::{accepts, refuses};
 use super::samples::*;
 use super::*;
-use crate::tree::Filter;
+use crate::tree::{
+    Filter, FixedOwner, GROUPS_MAX, LimitKind, OWNERS_MAX, OwnerTables, TargetLimits,
+};
 use crate::wire::message::*;
 
 fn registered(alter: impl FnOnce(&mut RegistrationRequest)) -> Message {
@@ -119,6 +123,41 @@ fn commands() {
         error(value::VALUE_BYTES_MAX + 1),
         "length of a value is above",
     );
+}
+
+#[test]
+fn limits_and_owners_of_a_target() {
+    let limited = |alter: fn(&mut TargetLimits)| registered(|request| alter(&mut request.limits));
+    accepts(limited(|limits| limits.time.step_nanos = 2_000_000_000));
+    refuses(
+        limited(|limits| limits.time.step_nanos = 3),
+        "range of times",
+    );
+    refuses(
+        limited(|limits| limits.lacks = vec![LimitKind::Holes, LimitKind::Acls]),
+        "not sorted",
+    );
+    let owner = |groups| {
+        registered(|request| {
+            request.limits.owner = Some(FixedOwner {
+                uid: 1,
+                groups: vec![0; groups],
+            });
+        })
+    };
+    accepts(owner(GROUPS_MAX));
+    refuses(owner(GROUPS_MAX + 1), "too many");
+    let users = |count| {
+        registered(|request| {
+            request.owners = Some(Box::new(OwnerTables {
+                users: vec![(ByteBuf::from("u"), u32::MAX); count],
+                groups: vec![(ByteBuf::from("g"), u32::MAX); OWNERS_MAX],
+            }));
+        })
+    };
+    // With both tables full the message is still one that can be read.
+    accepts(users(OWNERS_MAX));
+    refuses(users(OWNERS_MAX + 1), "too many users");
 }
 
 /// A control message as another implementation might write it.

@@ -91,6 +91,8 @@ pub(super) fn registration(resume: Option<ResumePoint>) -> RegistrationRequest {
         instance: 42,
         nonces: vec![7, u64::MAX],
         capabilities: Vec::new(),
+        limits: Box::default(),
+        owners: None,
         resume,
     }
 }

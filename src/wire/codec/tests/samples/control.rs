@@ -1,11 +1,15 @@
 //! Samples of the command channel.
 
+use serde_bytes::ByteBuf;
+
 use super::{EPOCH, path, registration, resume_point};
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Phase, Problem, ProblemsReport, QueueReport, Rate, SinkQueue,
-    SinkStatus, SinkTransfer, Status, TransferReport,
+    EventQueue, HotFile, LaneQueue, Limit, Phase, Problem, ProblemsReport, QueueReport, Rate,
+    SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
 };
-use crate::tree::{Filter, RelPath, Rule};
+use crate::tree::{
+    Filter, FixedMode, FixedOwner, LimitKind, OwnerTables, RelPath, Rule, TargetLimits, TimeRange,
+};
 use crate::wire::message::{
     Command, Credit, ErrorAnswer, ErrorCode, FlushResult, RegistrationRequest, Reply, Request,
 };
@@ -22,6 +26,17 @@ pub(super) fn sessions() -> Vec<(&'static str, Command)> {
             Command::RegistrationRequest(RegistrationRequest {
                 capabilities: vec!["example".to_owned()],
                 ..registration(Some(resume_point()))
+            }),
+        ),
+        (
+            "command-registration-request-limits",
+            Command::RegistrationRequest(RegistrationRequest {
+                limits: Box::new(limits()),
+                owners: Some(Box::new(OwnerTables {
+                    users: vec![(ByteBuf::from("ann"), 1000)],
+                    groups: vec![(ByteBuf::from("staff"), 50), (ByteBuf::from(b"\xff"), 51)],
+                })),
+                ..registration(None)
             }),
         ),
         (
@@ -188,6 +203,7 @@ pub(super) fn replies() -> Vec<(&'static str, Command)> {
                 complete: false,
                 problems: 2,
                 waiting_for: "sink-1 is away".to_owned(),
+                limits: vec![limit(Some(3))],
             })),
         ),
         (
@@ -212,11 +228,41 @@ fn events() -> EventQueue {
     }
 }
 
+fn limits() -> TargetLimits {
+    TargetLimits {
+        owner: Some(FixedOwner {
+            uid: 1000,
+            groups: vec![1000, 50],
+        }),
+        mode: Some(FixedMode {
+            file: 0o644,
+            dir: 0o755,
+        }),
+        time: TimeRange {
+            step_nanos: 1_000_000_000,
+            first_secs: -(1 << 31),
+            last_secs: (1 << 31) - 1,
+        },
+        name_bytes_max: Some(143),
+        lacks: vec![LimitKind::Acls, LimitKind::Devices],
+    }
+}
+
+fn limit(entries: Option<u64>) -> Limit {
+    Limit {
+        kind: LimitKind::TrustedXattrs,
+        consequence: "they are dropped".to_owned(),
+        entries,
+    }
+}
+
 fn status() -> Status {
     let sink = |sink: &str, phase, lag_ms| SinkStatus {
         sink: sink.to_owned(),
         phase,
         converged: false,
+        settled: true,
+        limits: vec![limit(Some(3))],
         lag_ms,
         pending_entries: 17,
         problems: 1,
@@ -236,6 +282,7 @@ fn status() -> Status {
         phase: Phase::Transfer,
         uptime_ms: 86_400_000,
         events: events(),
+        limits: vec![limit(None)],
         sinks: vec![
             sink("sink-1", Phase::Termination, Some(12)),
             sink("sink-2", Phase::Initialisation, None),
