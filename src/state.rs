@@ -68,6 +68,9 @@ impl KnownRoot {
 pub struct SourceState {
     /// The root.
     pub root: KnownRoot,
+    /// What is mounted below the root and was entered.
+    #[serde(default)]
+    pub mounts: Vec<KnownRoot>,
     /// Random; resume points of sinks hold for this source alone.
     pub source_id: String,
     /// By sink id: everything that changed before is durable on that sink.

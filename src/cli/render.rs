@@ -7,8 +7,8 @@ use bytesize::ByteSize;
 use super::console::printable;
 use super::table::Table;
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Phase, ProblemsReport, QueueReport, Rate, SinkQueue,
-    SinkStatus, SinkTransfer, Status, TransferReport,
+    EventQueue, HotFile, LaneQueue, MountsNotEntered, Phase, ProblemsReport, QueueReport, Rate,
+    SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
 };
 
 /// What stands in the place of a value that is not known or does not apply.
@@ -30,6 +30,7 @@ pub(super) fn status(status: &Status) -> String {
         );
     }
     events(&mut text, &status.events);
+    mounts(&mut text, &status.mounts_not_entered);
     if status.sinks.is_empty() {
         line(&mut text, "sinks", "none has registered");
     }
@@ -38,6 +39,17 @@ pub(super) fn status(status: &Status) -> String {
         sink_status(&mut text, sink);
     }
     text
+}
+
+/// What is mounted below the root and not replicated, one a line.
+fn mounts(text: &mut String, mounts: &MountsNotEntered) {
+    for path in &mounts.paths {
+        line(text, "mount", &format!("{path} is not entered"));
+    }
+    let more = mounts.total.saturating_sub(mounts.paths.len() as u64);
+    if more > 0 {
+        line(text, "mounts", &format!("{more} more are not entered"));
+    }
 }
 
 /// One line about a status, for progress.

@@ -18,6 +18,7 @@ mod fidelity;
 mod filters;
 mod kill_and_restart;
 mod main_job;
+mod mounts;
 mod operations;
 mod peers;
 mod problems;

@@ -53,6 +53,10 @@ pub(in crate::cli) fn sample_status() -> Status {
         phase: Phase::Transfer,
         uptime_ms: 86_400_000,
         events: sample_events(),
+        mounts_not_entered: MountsNotEntered {
+            paths: vec!["/srv/pool\\n/boot".into(), "/srv/pool\\n/proc".into()],
+            total: 23,
+        },
         sinks: vec![busy, away],
     }
 }

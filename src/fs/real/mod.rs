@@ -35,7 +35,7 @@ use super::{Fs, Stat};
 use crate::tree::{Kind, Metadata, Name, Xattrs};
 
 pub use lease::ignore_lease_signal;
-pub use mounts::{MountTable, directory_at};
+pub use mounts::{MountTable, mounted_at};
 pub use roots::{Nesting, RootIdentity, Space, nested};
 pub use source::{AccessTimes, Reading, SourceNotes};
 

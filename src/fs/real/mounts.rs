@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
+use rustix::fs::{AtFlags, CWD, FileType, StatxAttributes, StatxFlags, makedev, statx};
 
 use super::RootIdentity;
 
@@ -57,16 +57,17 @@ impl MountTable {
     }
 }
 
-/// The directory that is seen at a path now; `None` if it is none, such as a file that something is
-/// mounted on. It waits for no server and mounts nothing on demand.
+/// Which directory is mounted at a path now; `None` if none is, be it that nothing is mounted there or
+/// that a file is. It waits for no server and mounts nothing on demand. Needs Linux 5.8.
 ///
 /// # Errors
 /// Those of looking at it, ENOENT above all.
-pub fn directory_at(path: &Path) -> io::Result<Option<RootIdentity>> {
+pub fn mounted_at(path: &Path) -> io::Result<Option<RootIdentity>> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
     let seen = statx(CWD, path, flags, StatxFlags::TYPE | StatxFlags::INO)?;
-    let kind = FileType::from_raw_mode(seen.stx_mode.into());
-    Ok((kind == FileType::Directory).then(|| RootIdentity {
+    let is_dir = FileType::from_raw_mode(seen.stx_mode.into()) == FileType::Directory;
+    let is_mounted = seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    Ok((is_dir && is_mounted).then(|| RootIdentity {
         dev: makedev(seen.stx_dev_major, seen.stx_dev_minor),
         ino: seen.stx_ino,
     }))

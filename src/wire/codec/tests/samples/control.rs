@@ -2,8 +2,8 @@
 
 use super::{EPOCH, path, registration, resume_point};
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Phase, Problem, ProblemsReport, QueueReport, Rate, SinkQueue,
-    SinkStatus, SinkTransfer, Status, TransferReport,
+    EventQueue, HotFile, LaneQueue, MountsNotEntered, Phase, Problem, ProblemsReport, QueueReport,
+    Rate, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
 };
 use crate::tree::{Filter, RelPath, Rule};
 use crate::wire::message::{
@@ -236,6 +236,10 @@ fn status() -> Status {
         phase: Phase::Transfer,
         uptime_ms: 86_400_000,
         events: events(),
+        mounts_not_entered: MountsNotEntered {
+            paths: vec!["/srv/data/boot".to_owned()],
+            total: 7,
+        },
         sinks: vec![
             sink("sink-1", Phase::Termination, Some(12)),
             sink("sink-2", Phase::Initialisation, None),
