@@ -262,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn reads_a_source_that_knew_no_mounts() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = open(base.path(), "/srv/a").unwrap();
+        let text =
+            r#"{"root":{"path":"/srv/a","dev":1,"ino":2},"source_id":"s","durable_until":{}}"#;
+        std::fs::write(dir.path().join(STATE_FILE), text).unwrap();
+        let state: SourceState = dir.load().unwrap().unwrap();
+        assert_eq!(state.mounts, []);
+    }
+
+    #[test]
     fn counts_an_unreadable_state_as_lost() {
         let base = tempfile::tempdir().unwrap();
         let dir = open(base.path(), "/srv/a").unwrap();

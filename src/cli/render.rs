@@ -14,6 +14,9 @@ use crate::report::{
 /// What stands in the place of a value that is not known or does not apply.
 const UNKNOWN: &str = "-";
 
+/// Mounts that a status names on its one screen; JSON has more.
+const MOUNTS_NAMED: usize = 3;
+
 pub(super) fn status(status: &Status) -> String {
     let mut text = format!(
         "osync {}  {}\n{}, up {}\n",
@@ -41,15 +44,19 @@ pub(super) fn status(status: &Status) -> String {
     text
 }
 
-/// What is mounted below the root and not replicated, one a line.
+/// How many mounts are not entered, and which the first ones are.
 fn mounts(text: &mut String, mounts: &MountsNotEntered) {
-    for path in &mounts.paths {
-        line(text, "mount", &format!("{path} is not entered"));
+    if mounts.total == 0 {
+        return;
     }
-    let more = mounts.total.saturating_sub(mounts.paths.len() as u64);
-    if more > 0 {
-        line(text, "mounts", &format!("{more} more are not entered"));
-    }
+    let named = &mounts.paths[..mounts.paths.len().min(MOUNTS_NAMED)];
+    let more = if mounts.total > named.len() as u64 {
+        ", ..."
+    } else {
+        ""
+    };
+    let value = format!("{} not entered: {}{more}", mounts.total, named.join(", "));
+    line(text, "mounts", &value);
 }
 
 /// One line about a status, for progress.
