@@ -67,16 +67,26 @@ impl Mounts {
                     mounts.enter(fs, path)?;
                 }
             }
+            mounts.refuse_twice(unread)?;
         }
         mounts.left = mounts.not_entered().map_err(unread)?;
         root::tell_not_entered(mounts.left.iter());
         Ok(mounts)
     }
 
-    /// Enters a mount that the opened root shows.
+    /// Enters a mount that the opened root shows. It does not show one that another hides, or one that
+    /// is marked as not to be cloned.
     fn enter(&mut self, fs: &RealFs, path: &Path) -> Result<(), Error> {
-        let Some(identity) = mounted_at(path).ok().flatten() else {
-            return Ok(());
+        let identity = match mounted_at(path) {
+            Ok(Some(identity)) => identity,
+            Ok(None) => return Ok(()),
+            Err(error) if hidden(&error) => return Ok(()),
+            Err(error) => {
+                let at = Escaped::path(path);
+                return Err(self.unusable(format!(
+                    "what is mounted at '{at}' cannot be entered: {error}; leave it out with --exclude"
+                )));
+            }
         };
         let shown = relative(&self.root, path).and_then(|path| match open_way(fs, &path) {
             Way::Open(dir) => fs.stat_dir(&dir).ok(),
@@ -86,12 +96,9 @@ impl Mounts {
             return Ok(());
         }
         if self.entered.len() == ENTERED_MAX {
-            return Err(Error::Root {
-                path: self.root.clone(),
-                reason: format!(
-                    "more than {ENTERED_MAX} mounts lie below it; leave some out with --exclude"
-                ),
-            });
+            return Err(self.unusable(format!(
+                "more than {ENTERED_MAX} mounts lie below it; leave some out with --exclude"
+            )));
         }
         tracing::info!(
             "'{}' is another file system and entered",
@@ -102,6 +109,29 @@ impl Mounts {
             identity,
         });
         Ok(())
+    }
+
+    /// Refuses to reach directories twice: each has one watch, and names of its files would be counted
+    /// that they do not have.
+    fn refuse_twice(&mut self, unread: impl Fn(io::Error) -> Error) -> Result<(), Error> {
+        let entered = self.entered.iter().map(|mount| mount.path.as_path());
+        let paths: Vec<&Path> = entered.chain([self.root.as_path()]).collect();
+        match self.table.shown_twice(&paths).map_err(unread)? {
+            None => Ok(()),
+            Some((outer, inner)) => Err(self.unusable(format!(
+                "'{}' is also seen within '{}'; leave a mount of it out with \
+                 --exclude",
+                Escaped::path(&inner),
+                Escaped::path(&outer)
+            ))),
+        }
+    }
+
+    fn unusable(&self, reason: String) -> Error {
+        Error::Root {
+            path: self.root.clone(),
+            reason,
+        }
     }
 
     /// What was entered, to be remembered.
@@ -211,6 +241,11 @@ impl Mounts {
             total: self.left.len() as u64,
         }
     }
+}
+
+/// True if a mount is not reached by its path, because another one lies over it.
+fn hidden(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
 }
 
 /// The path of a mount within the root.

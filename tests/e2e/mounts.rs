@@ -316,6 +316,26 @@ fn a_file_that_something_is_mounted_on_is_a_problem() {
 }
 
 #[test]
+fn a_directory_is_not_reached_twice() {
+    with_mounts(Fixture::new, |fixture| {
+        let (top, target) = (fixture.source(), fixture.target());
+        fill(&top.join("first"));
+        fs::create_dir(top.join("again")).unwrap();
+        mount_bind(top.join("first"), top.join("again")).unwrap();
+        let said = refused(fixture, &["--cross-mounts"]).stderr;
+        assert!(said.contains("/again' is also seen within"), "{said}");
+        let more = ["--cross-mounts", "--exclude", "/again"];
+        let source = start(fixture, &more);
+        let sink = Sink::start(fixture, &source.addresses);
+        source.wait_for_phase("transfer");
+        source.flush();
+        let excluded = ["--exclude=/again".to_owned()];
+        assert_eq!(rsync_difference_with(&excluded, &top, &target), "");
+        source.stop(sink);
+    });
+}
+
+#[test]
 fn a_push_enters_mounts_if_asked_to() {
     with_mounts(Fixture::new, |fixture| {
         let (top, target) = (fixture.source(), fixture.target());

@@ -33,15 +33,33 @@ impl MountTable {
     /// # Errors
     /// Those of reading the table.
     pub fn below(&mut self, root: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut text = Vec::new();
-        self.table.rewind()?;
-        self.table.read_to_end(&mut text)?;
-        let mut points: Vec<PathBuf> = points(&text)
+        let text = self.read()?;
+        let points = mounts(&text).map(|mount| mount.point);
+        let mut points: Vec<PathBuf> = points
             .filter(|point| point != root && point.starts_with(root))
             .collect();
         points.sort_unstable();
         points.dedup();
         Ok(points)
+    }
+
+    /// Two of these paths that show directories of one file system of which one lies within the other, so
+    /// that they are reached twice: first the outer one. The paths are those of a root, which may lie
+    /// anywhere within a mount, and of mounts below it.
+    ///
+    /// # Errors
+    /// Those of reading the table.
+    pub fn shown_twice(&mut self, paths: &[&Path]) -> io::Result<Option<(PathBuf, PathBuf)>> {
+        let text = self.read()?;
+        let all: Vec<Mount> = mounts(&text).collect();
+        Ok(shown_twice(&all, paths))
+    }
+
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        self.table.rewind()?;
+        self.table.read_to_end(&mut text)?;
+        Ok(text)
     }
 
     /// True if something was mounted or unmounted anywhere since this was asked last.
@@ -73,12 +91,43 @@ pub fn mounted_at(path: &Path) -> io::Result<Option<RootIdentity>> {
     }))
 }
 
-/// The fifth field of each line.
-fn points(table: &[u8]) -> impl Iterator<Item = PathBuf> {
-    table.split(|&byte| byte == b'\n').filter_map(|line| {
-        let field = line.split(|&byte| byte == b' ').nth(4)?;
-        Some(PathBuf::from(OsString::from_vec(unescape(field))))
+/// One line of the table.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    /// Its file system.
+    device: Vec<u8>,
+    /// The directory of that file system that is mounted.
+    shows: PathBuf,
+    /// Where.
+    point: PathBuf,
+}
+
+fn mounts(table: &[u8]) -> impl Iterator<Item = Mount> {
+    let path = |field| PathBuf::from(OsString::from_vec(unescape(field)));
+    table.split(|&byte| byte == b'\n').filter_map(move |line| {
+        let mut fields = line.split(|&byte| byte == b' ').skip(2);
+        Some(Mount {
+            device: fields.next()?.to_owned(),
+            shows: path(fields.next()?),
+            point: path(fields.next()?),
+        })
     })
+}
+
+fn shown_twice(all: &[Mount], paths: &[&Path]) -> Option<(PathBuf, PathBuf)> {
+    let shown = |path: &&Path| {
+        let above = all.iter().filter(|mount| path.starts_with(&mount.point));
+        // Of several at one place the last one covers the others.
+        let mount = above.max_by_key(|mount| mount.point.components().count())?;
+        let below = path.strip_prefix(&mount.point).ok()?;
+        Some((&mount.device, mount.shows.join(below), path.to_path_buf()))
+    };
+    let mut shown: Vec<_> = paths.iter().filter_map(shown).collect();
+    // What lies within a directory comes right behind it.
+    shown.sort_unstable();
+    let mut pairs = shown.iter().zip(shown.iter().skip(1));
+    let twice = pairs.find(|(outer, inner)| outer.0 == inner.0 && inner.1.starts_with(&outer.1));
+    twice.map(|(outer, inner)| (outer.2.clone(), inner.2.clone()))
 }
 
 /// The kernel writes spaces and the like in its table of mounts as a backslash and three octal digits.
@@ -115,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_mount_point_is_read_with_its_escapes() {
-        let found: Vec<PathBuf> = points(TABLE).collect();
+        let found: Vec<PathBuf> = mounts(TABLE).map(|mount| mount.point).collect();
         let wanted: [&[u8]; 6] = [
             b"/proc",
             b"/",
@@ -129,6 +178,37 @@ mod tests {
             .map(|path| path.as_os_str().as_bytes())
             .collect();
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn directories_that_are_shown_twice_are_found() {
+        let table = b"\
+1 0 8:1 / / rw - ext4 a rw
+2 1 8:1 /srv/pool/a /srv/pool/again rw - ext4 a rw
+3 1 8:1 /srv/poolside /srv/pool/side rw - ext4 a rw
+4 1 8:2 / /srv/pool/disk rw - xfs b rw
+5 1 8:2 /sub /srv/pool/part rw - xfs b rw
+6 1 8:3 /sub /srv/pool/other rw - xfs c rw
+7 4 8:4 / /srv/pool/disk rw - xfs d rw
+";
+        let all: Vec<Mount> = mounts(table).collect();
+        let twice = |paths: &[&str]| {
+            let paths: Vec<&Path> = paths.iter().map(Path::new).collect();
+            let paths = shown_twice(&all, &paths)?;
+            let text = |path: PathBuf| path.to_str().map(str::to_owned);
+            Some((text(paths.0)?, text(paths.1)?))
+        };
+        let root = "/srv/pool";
+        let apart = ["side", "disk", "part", "other"].map(|name| format!("{root}/{name}"));
+        let mut paths: Vec<&str> = apart.iter().map(String::as_str).collect();
+        paths.push(root);
+        // What is mounted over /srv/pool/disk hides the first file system there.
+        assert_eq!(twice(&paths), None);
+        paths.push("/srv/pool/again");
+        let found = Some((root.into(), "/srv/pool/again".into()));
+        assert_eq!(twice(&paths), found);
+        assert_eq!(twice(&[root, root]), Some((root.into(), root.into())));
+        assert_eq!(twice(&[]), None);
     }
 
     #[test]
