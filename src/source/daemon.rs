@@ -386,7 +386,7 @@ impl Daemon {
         match wake {
             Wake::Command(incoming) => self.take_command(now, incoming)?,
             Wake::Data(incoming) => self.take_data(now, incoming)?,
-            Wake::Found(Some((ticket, finding))) => self.tell(now, Event::Found(ticket, finding)),
+            Wake::Found(Some((ticket, finding))) => self.tell_found(now, ticket, finding),
             Wake::Found(None) => {
                 return Err(Error::Unexpected("the readers broke down".into()));
             }
@@ -418,9 +418,18 @@ impl Daemon {
             let Some((ticket, finding)) = self.readers.try_found() else {
                 break;
             };
-            self.tell(self.clock.now(), Event::Found(ticket, finding));
+            self.tell_found(self.clock.now(), ticket, finding);
         }
         Ok(())
+    }
+
+    /// What readers saw is told only if every mount was what it was when they looked (rule 32); else it is
+    /// dropped, as nothing is done any more.
+    fn tell_found(&mut self, now: Now, ticket: Ticket, finding: Finding) {
+        if let Err(why) = self.mounts.still_there_if_changed() {
+            return self.tell(now, Event::RootLost(why));
+        }
+        self.tell(now, Event::Found(ticket, finding));
     }
 
     fn take_command(&mut self, now: Now, incoming: Incoming) -> Result<(), Error> {

@@ -25,10 +25,14 @@ const ENTERED_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Mounts {
     root: PathBuf,
+    /// The root as readers see it.
+    fs: RealFs,
     filter: Filter,
     table: MountTable,
     /// The table has changed since it was read.
     is_stale: bool,
+    /// The table has changed since what was entered was last compared.
+    is_unchecked: bool,
     entered: Vec<Entered>,
     /// Where something is mounted that is not entered. The kernel limits how many (fs.mount-max).
     left: BTreeSet<PathBuf>,
@@ -55,16 +59,18 @@ impl Mounts {
         let unread = |error| Error::io("read the mounts below", root, error);
         let mut mounts = Self {
             root: root.to_owned(),
+            fs: fs.same_source().map_err(unread)?,
             filter: settings.filter.clone(),
             table: MountTable::open().map_err(unread)?,
             is_stale: false,
+            is_unchecked: true,
             entered: Vec::new(),
             left: BTreeSet::new(),
         };
         if settings.cross_mounts {
             for path in below {
                 if mounts.takes_part(path) {
-                    mounts.enter(fs, path)?;
+                    mounts.enter(path)?;
                 }
             }
             mounts.refuse_twice(unread)?;
@@ -76,7 +82,7 @@ impl Mounts {
 
     /// Enters a mount that the opened root shows. It does not show one that another hides, or one that
     /// is marked as not to be cloned.
-    fn enter(&mut self, fs: &RealFs, path: &Path) -> Result<(), Error> {
+    fn enter(&mut self, path: &Path) -> Result<(), Error> {
         let identity = match mounted_at(path) {
             Ok(Some(identity)) => identity,
             Ok(None) => return Ok(()),
@@ -88,11 +94,7 @@ impl Mounts {
                 )));
             }
         };
-        let shown = relative(&self.root, path).and_then(|path| match open_way(fs, &path) {
-            Way::Open(dir) => fs.stat_dir(&dir).ok(),
-            _ => None,
-        });
-        if shown.is_none_or(|stat| (stat.dev, stat.ino) != (identity.dev, identity.ino)) {
+        if self.shown(path) != Some(identity) {
             return Ok(());
         }
         if self.entered.len() == ENTERED_MAX {
@@ -189,7 +191,20 @@ impl Mounts {
         relative(&self.root, path).is_none_or(|path| !self.filter.excludes(&path, true))
     }
 
-    /// Makes sure that everything entered is still mounted where it was.
+    /// Which directory readers see at a path.
+    fn shown(&self, path: &Path) -> Option<RootIdentity> {
+        match open_way(&self.fs, &relative(&self.root, path)?) {
+            Way::Open(dir) => self.fs.stat_dir(&dir).ok(),
+            Way::Broken(_) | Way::Failed(..) => None,
+        }
+        .map(|stat| RootIdentity {
+            dev: stat.dev,
+            ino: stat.ino,
+        })
+    }
+
+    /// Makes sure that everything entered is still mounted where it was, and that readers still see it:
+    /// whoever removes a directory takes along what is mounted on it in other tables of mounts.
     ///
     /// # Errors
     /// What is there instead, for people.
@@ -197,21 +212,49 @@ impl Mounts {
         self.entered.iter().try_for_each(|mount| {
             let at = Escaped::path(&mount.path);
             match mounted_at(&mount.path) {
-                Ok(Some(now)) if now == mount.identity => Ok(()),
-                Ok(Some(_)) => Err(format!("something else is now mounted at '{at}'")),
-                Ok(None) => Err(format!("what was mounted at '{at}' is gone")),
-                Err(error) if root::tells_nothing(&error) => Ok(()),
-                Err(error) => Err(format!(
-                    "what was mounted at '{at}' cannot be reached any more: {error}"
-                )),
+                Ok(Some(now)) if now == mount.identity => {}
+                Ok(Some(_)) => return Err(format!("something else is now mounted at '{at}'")),
+                Ok(None) => return Err(format!("what was mounted at '{at}' is gone")),
+                Err(error) if root::tells_nothing(&error) => return Ok(()),
+                Err(error) => {
+                    return Err(format!(
+                        "what was mounted at '{at}' cannot be reached any more: {error}"
+                    ));
+                }
             }
+            if self.shown(&mount.path) != Some(mount.identity) {
+                return Err(format!("what is mounted at '{at}' was mounted again"));
+            }
+            Ok(())
         })
+    }
+
+    /// The same, if anything was mounted or unmounted since it was last found so.
+    ///
+    /// # Errors
+    /// As [`Mounts::still_there`].
+    pub(super) fn still_there_if_changed(&mut self) -> Result<(), String> {
+        if self.entered.is_empty() {
+            return Ok(());
+        }
+        self.ask_for_changes();
+        if self.is_unchecked {
+            self.still_there()?;
+            self.is_unchecked = false;
+        }
+        Ok(())
+    }
+
+    fn ask_for_changes(&mut self) {
+        let changed = self.table.has_changed().unwrap_or(true);
+        self.is_stale |= changed;
+        self.is_unchecked |= changed;
     }
 
     /// Reads the table again if it has changed, and tells which mounts have appeared. True if
     /// [`Mounts::report`] has.
     pub(super) fn look_again(&mut self) -> bool {
-        self.is_stale |= self.table.has_changed().unwrap_or(true);
+        self.ask_for_changes();
         if !self.is_stale {
             return false;
         }

@@ -281,6 +281,43 @@ fn submount_vanishes() {
 }
 
 #[test]
+fn a_mount_point_that_is_removed_deletes_nothing() {
+    with_mounts(Fixture::new, |fixture| {
+        let data = fixture.source().join("data");
+        let (source, _sink) = replicated(fixture);
+        // The kernel takes along what is mounted on it anywhere else.
+        unmount(&data, UnmountFlags::DETACH).unwrap();
+        fs::remove_dir(&data).unwrap();
+        fs::write(&data, "a file in its place").unwrap();
+        wait_until_halted(&source, "/data'");
+        source.run(&["flush", "--timeout", "1s"], PROMPT);
+        assert!(fs::exists(fixture.target().join("data/dir/sub/file")).unwrap());
+    });
+}
+
+#[test]
+fn a_mount_point_that_is_made_again_deletes_nothing() {
+    with_mounts(Fixture::new, |fixture| {
+        let data = fixture.source().join("data");
+        let elsewhere = fixture.path().join("elsewhere");
+        fill(&elsewhere);
+        fs::create_dir(&data).unwrap();
+        mount_bind(&elsewhere, &data).unwrap();
+        let source = start(fixture, &["--cross-mounts"]);
+        let _sink = Sink::start(fixture, &source.addresses);
+        source.wait_for_phase("transfer");
+        source.flush();
+        unmount(&data, UnmountFlags::empty()).unwrap();
+        fs::remove_dir(&data).unwrap();
+        fs::create_dir(&data).unwrap();
+        mount_bind(&elsewhere, &data).unwrap();
+        wait_until_halted(&source, "/data'");
+        source.run(&["flush", "--timeout", "1s"], PROMPT);
+        assert!(fs::exists(fixture.target().join("data/dir/sub/file")).unwrap());
+    });
+}
+
+#[test]
 fn a_mount_that_is_covered_by_another_halts() {
     with_mounts(Fixture::new, |fixture| {
         let (source, _sink) = replicated(fixture);

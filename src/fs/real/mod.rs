@@ -125,6 +125,20 @@ impl RealFs {
         Ok((fs, notes))
     }
 
+    /// The same root as this source sees it, to be kept elsewhere.
+    ///
+    /// # Errors
+    /// EMFILE if the process has no descriptor left; EINVAL of a sink.
+    pub fn same_source(&self) -> io::Result<Self> {
+        if self.stage.is_some() {
+            return Err(errno(libc::EINVAL));
+        }
+        Ok(Self {
+            enters_mounts: self.enters_mounts,
+            ..Self::at(self.root.try_clone()?, self.keep_access_times, None)?
+        })
+    }
+
     /// Opens a root for writing.
     ///
     /// # Errors
