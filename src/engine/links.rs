@@ -10,13 +10,17 @@
 //! Where it would have to give up others it refuses the name, which is then gathered on disk
 //! (`replica/gather.rs`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::work::{Inode, Links, Spilled};
 use crate::tree::RelPath;
 
 /// Groups that are looked at for one that can be given up.
 const SEARCH_MAX: usize = 64;
+
+/// How long a count of names may have been made before or after what events have told since, in
+/// milliseconds.
+const YOUNG_COUNT_MS: u64 = 5_000;
 
 /// The name by which the sink knows the content of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +38,10 @@ pub struct Anchor {
 pub struct Group {
     /// Each known name, and whether the sink has it as a name of the anchor's inode.
     names: BTreeMap<RelPath, bool>,
-    /// How many names there were when one was last seen.
+    /// How many names there were when one was last seen, less those that have gone since.
     count: u64,
+    /// When that was, in milliseconds of the engine's clock.
+    seen_ms: u64,
     /// The name by which the sink knows the content.
     pub anchor: Option<Anchor>,
     /// The name that is about to become the anchor.
@@ -46,6 +52,8 @@ pub struct Group {
     searching: u64,
     /// Names that the sink has were given up, to make room for others of the group.
     spared: bool,
+    /// These have another content on the sink by now.
+    stale: bool,
     /// On a target without hard links: something was told by one name that each of the others is to be
     /// told as well, whenever it becomes known. Those that were are marked in `names`.
     changed: bool,
@@ -56,7 +64,8 @@ impl Group {
     /// True if there may be names within the root that are not known.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
-        (self.names.len() as u64) < self.count && self.searched < self.count
+        let is_searched = self.searched >= self.count && !self.stale;
+        (self.names.len() as u64) < self.count && !is_searched
     }
 
     fn is_whole(&self) -> bool {
@@ -121,6 +130,9 @@ pub struct LinkTable {
     by_use: BTreeMap<u64, Inode>,
     uses: u64,
     names_max: usize,
+    now_ms: u64,
+    /// Names of inodes of which another name has gone, perhaps before they were counted.
+    uncertain: BTreeSet<RelPath>,
 }
 
 impl LinkTable {
@@ -133,7 +145,14 @@ impl LinkTable {
             by_use: BTreeMap::new(),
             uses: 0,
             names_max,
+            now_ms: 0,
+            uncertain: BTreeSet::new(),
         }
+    }
+
+    /// Tells the time, in milliseconds of the engine's clock.
+    pub fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
     }
 
     /// Names known.
@@ -207,6 +226,7 @@ impl LinkTable {
         self.by_use.insert(self.uses, links.inode);
         group.used = self.uses;
         group.count = links.count;
+        group.seen_ms = self.now_ms;
         group.names.entry(path.clone()).or_insert(false);
         true
     }
@@ -236,7 +256,7 @@ impl LinkTable {
             return false;
         };
         group.spared = true;
-        self.forget(&spare);
+        self.remove(&spare);
         true
     }
 
@@ -251,15 +271,35 @@ impl LinkTable {
 
     /// The name means something else now, or nothing.
     pub fn forget(&mut self, path: &RelPath) {
-        let Some(inode) = self.names.remove(path) else {
+        let Some(inode) = self.remove(path) else {
             return;
         };
+        let Some(group) = self.groups.get_mut(&inode) else {
+            return;
+        };
+        // The last count was made before the name went, or else a name has taken its place that nobody
+        // knows. Only if the count is young, both are possible.
+        if self.now_ms.saturating_sub(group.seen_ms) > YOUNG_COUNT_MS {
+            group.count = (group.count - 1).max(group.known());
+        } else if group.is_incomplete() {
+            self.uncertain.extend(group.names.keys().next().cloned());
+        }
+    }
+
+    /// Takes one name of each inode of which it is not certain how many names there are.
+    pub fn take_uncertain(&mut self) -> BTreeSet<RelPath> {
+        std::mem::take(&mut self.uncertain)
+    }
+
+    fn remove(&mut self, path: &RelPath) -> Option<Inode> {
+        let inode = self.names.remove(path)?;
         if let Some(group) = self.groups.get_mut(&inode) {
             group.remove(path);
             if group.names.is_empty() {
                 self.drop_group(inode);
             }
         }
+        Some(inode)
     }
 
     /// The name and everything below it mean nothing any more.
@@ -318,9 +358,7 @@ impl LinkTable {
             group.names.values_mut().for_each(|linked| *linked = false);
             group.names.insert(path.clone(), true);
             group.pending = None;
-            if std::mem::take(&mut group.spared) {
-                group.searched = 0;
-            }
+            group.stale |= std::mem::take(&mut group.spared);
             group.anchor = Some(Anchor {
                 path: path.clone(),
                 read_pos,
@@ -413,10 +451,11 @@ impl LinkTable {
         self.groups.values().any(Group::is_incomplete)
     }
 
-    /// A search of the whole tree begins.
+    /// A search of the whole tree begins: names that were given up will be found.
     pub fn search_begins(&mut self) {
         for group in self.groups.values_mut() {
             group.searching = group.count;
+            group.stale = false;
         }
     }
 

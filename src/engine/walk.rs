@@ -180,6 +180,8 @@ pub struct Visit {
     pub subdirs: Vec<(Name, bool)>,
     /// Names to look at.
     pub looks: VecDeque<Name>,
+    /// Names of the page that are not to be trusted by size and time, sorted.
+    pub suspects: Vec<Name>,
     /// Names of the page that are one of several.
     pub linked: Vec<(Name, Links)>,
     /// Looks under way.
@@ -385,6 +387,7 @@ impl Walker {
                 next_after: None,
                 subdirs: Vec::new(),
                 looks: VecDeque::new(),
+                suspects: Vec::new(),
                 linked: Vec::new(),
                 looking: 0,
                 again: false,

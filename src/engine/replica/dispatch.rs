@@ -452,6 +452,7 @@ impl Replica {
         let dir = visit.dir.clone();
         let count = visit.looks.len().min(LOOK_NAMES_MAX);
         let candidates: Vec<Name> = visit.looks.drain(..count).collect();
+        let suspects = visit.suspects.clone();
         // What stands for an event that was lost is told to all names, as that would be.
         let touched = rescan.suspicion.is_some() && self.holds_names_apart();
         let mut names = Vec::with_capacity(candidates.len());
@@ -463,7 +464,10 @@ impl Replica {
                 stream.wish.stamp = stream.wish.stamp.earliest(rescan.stamp);
                 continue;
             }
-            let pos = rescan.suspected_pos;
+            let pos = match suspects.binary_search(&name) {
+                Ok(_) => rescan.suspected_pos,
+                Err(_) => 0,
+            };
             if self.blocked(&path) {
                 // Somebody holds it: it waits in the queue, so that the page can go on.
                 let wish = Waiting::appeared(rescan.stamp).with_content(pos);

@@ -503,7 +503,8 @@ impl Replica {
             .iter()
             .filter(|entry| entry.kind == Kind::Dir);
         visit.subdirs = dirs.map(|entry| (entry.name.clone(), false)).collect();
-        visit.looks = listed.suspects.into();
+        visit.looks = listed.suspects.iter().cloned().collect();
+        visit.suspects = listed.suspects;
         visit.linked = listed.linked;
         if rescan.fresh {
             visit.subdirs.clear();

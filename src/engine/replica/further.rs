@@ -32,7 +32,12 @@ impl Replica {
             return Some(Further::Whole);
         }
         let Some(group) = self.links.of(path) else {
-            return Some(Further::Unknown);
+            // Its content changed: it is wanted whatever other names there are, and must not wait until
+            // they are known.
+            return Some(match wish.content_pos {
+                0 => Further::Unknown,
+                _ => Further::Whole,
+            });
         };
         if wish.want == Want::Attributes {
             return Some(Further::Unknown);
@@ -336,11 +341,16 @@ impl Replica {
         if wish.rechecks {
             return self.owe_search(wish.stamp);
         }
+        self.recheck(now, path.clone(), wish.stamp);
+    }
+
+    /// Looks at a name again a little later, to see how many names its inode has by then.
+    pub(super) fn recheck(&mut self, now: Now, path: RelPath, stamp: Stamp) {
         let again = Waiting {
             not_before_ms: now.ms + RECHECK_MS,
             rechecks: true,
-            ..Waiting::new(wish.stamp, Want::Attributes)
+            ..Waiting::new(stamp, Want::Attributes)
         };
-        self.live.put(now.ms, path.clone(), again);
+        self.live.put(now.ms, path, again);
     }
 }

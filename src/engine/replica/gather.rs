@@ -138,6 +138,14 @@ impl Replica {
     }
 
     pub(super) fn dispatch_gather(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.links.set_now(now.ms);
+        for path in self.links.take_uncertain() {
+            let stamp = Stamp {
+                pos: self.last_pos,
+                since_ms: now.ms,
+            };
+            self.recheck(now, path, stamp);
+        }
         // The walk finds most names itself, and goes first.
         let walking = self.whole_walk.is_some() && !self.backlog_walk.is_idle();
         match self.gather.phase {
@@ -172,11 +180,11 @@ impl Replica {
         } else if now.ms >= self.gather.search_after_ms
             && let Some(stamp) = self.gather.search.take()
         {
-            self.links.search_begins();
             (Phase::Searching, stamp)
         } else {
             return;
         };
+        self.links.search_begins();
         self.gather.phase = phase;
         self.gather.began_ms = now.ms;
         self.gather.scan.owe(RelPath::root(), stamp);

@@ -202,3 +202,17 @@ fn metadata_by_one_name_on_content_by_another() {
     w.resume();
     w.must_settle();
 }
+
+#[test]
+fn a_restart_sends_no_content_of_whole_groups() {
+    let mut w = equal(&[("a", "1"), ("d/x", "2")]);
+    w.ln("a", "d/b");
+    w.ln("a", "c");
+    w.must_settle();
+    w.wait(60_000);
+    w.kill_source();
+    w.restart_source();
+    w.take_content_sent();
+    w.must_settle();
+    assert_eq!(w.take_content_sent(), 0);
+}
