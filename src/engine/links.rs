@@ -54,6 +54,9 @@ pub struct Group {
     spared: bool,
     /// These have another content on the sink by now.
     stale: bool,
+    /// On a target without hard links: something was told by one name that each of the others is to be
+    /// told as well, whenever it becomes known. Those that were are marked in `names`.
+    changed: bool,
     used: u64,
 }
 
@@ -79,6 +82,12 @@ impl Group {
     #[must_use]
     pub fn has_linked(&self, path: &RelPath) -> bool {
         self.anchor.is_some() && self.names.get(path) == Some(&true)
+    }
+
+    /// True if this name is still to be told what others of the group were.
+    #[must_use]
+    pub fn wants(&self, path: &RelPath) -> bool {
+        self.changed && self.names.get(path) == Some(&false)
     }
 
     /// How many names are known.
@@ -235,11 +244,14 @@ impl LinkTable {
         let Some(group) = self.groups.get_mut(&wanted) else {
             return false;
         };
-        let anchor = group.anchor.as_ref().map(|anchor| &anchor.path);
+        // Names that the target holds apart cannot be told by an anchor again.
+        let Some(anchor) = group.anchor.as_ref().map(|anchor| &anchor.path) else {
+            return false;
+        };
         let spare = group
             .names
             .iter()
-            .find(|(name, linked)| **linked && Some(*name) != anchor);
+            .find(|(name, linked)| **linked && *name != anchor);
         let Some(spare) = spare.map(|(name, _)| name.clone()) else {
             return false;
         };
@@ -355,6 +367,15 @@ impl LinkTable {
         }
     }
 
+    /// The target holds the names apart, and was told by this one what each is to be told.
+    pub fn changed(&mut self, path: &RelPath) {
+        if let Some(group) = self.of_mut(path) {
+            group.names.values_mut().for_each(|told| *told = false);
+            group.names.insert(path.clone(), true);
+            group.changed = true;
+        }
+    }
+
     /// The sink is told that this is a further name of the group.
     pub fn linked(&mut self, path: &RelPath) {
         if let Some(group) = self.of_mut(path) {
@@ -396,6 +417,7 @@ impl LinkTable {
         for group in self.groups.values_mut() {
             group.names.values_mut().for_each(|linked| *linked = false);
             group.anchor = None;
+            group.changed = false;
         }
     }
 

@@ -239,7 +239,7 @@ impl Replica {
         read_pos: u64,
     ) {
         if self.holds_names_apart() {
-            return self.look_at_others(now, lane, path, wish);
+            return self.told_apart(now, lane, path, wish);
         }
         self.links.anchored(path, read_pos, self.last_number());
         for other in self.others(path) {
@@ -253,12 +253,13 @@ impl Replica {
         group.map_or_else(Vec::new, |group| group.others(path).cloned().collect())
     }
 
-    /// What happened to the inode was seen at this name alone; on the target, the other names are files
-    /// of their own.
-    fn look_at_others(&mut self, now: Now, lane: Lane, path: &RelPath, wish: &Waiting) {
+    /// The target holds the names apart. What happened to the inode was seen at one name alone; the
+    /// others are told as well.
+    fn told_apart(&mut self, now: Now, lane: Lane, path: &RelPath, wish: &Waiting) {
         if !wish.touched {
-            return;
+            return self.links.linked(path);
         }
+        self.links.changed(path);
         let look = Waiting::new(wish.stamp, wish.want).with_content(wish.content_pos);
         for other in self.others(path) {
             self.queue(lane).put(now.ms, other, look);
@@ -277,13 +278,13 @@ impl Replica {
         for (name, links) in linked {
             let path = dir.join(&name);
             let is_noted = self.links.note(&path, links);
-            if !is_noted && !self.holds_names_apart() {
+            if self.holds_names_apart() {
+                let group = self.links.of(&path);
+                looks.extend(group.filter(|group| group.wants(&path)).map(|_| name));
+            } else if !is_noted {
                 looks.remove(&name);
                 self.spill(Spilled { links, path }, stamp);
-            } else if !self.holds_names_apart()
-                && !looks.contains(&name)
-                && !self.held_as_anchor(&path)
-            {
+            } else if !looks.contains(&name) && !self.held_as_anchor(&path) {
                 looks.insert(name);
             }
         }
@@ -312,7 +313,7 @@ impl Replica {
     /// own there, and is told as a further name.
     pub(super) fn asserted(&mut self, now: Now, lane: Lane, path: &RelPath, wish: &Waiting) {
         if self.holds_names_apart() {
-            return self.look_at_others(now, lane, path, wish);
+            return self.told_apart(now, lane, path, wish);
         }
         let Some(group) = self.links.of(path) else {
             return;
