@@ -403,6 +403,14 @@ impl LinkTable {
         }
     }
 
+    /// The content changed at this position, and could not be read since: an anchor that was read before
+    /// has an older one.
+    pub fn unread(&mut self, path: &RelPath, content_pos: u64) {
+        if let Some(group) = self.of_mut(path) {
+            group.anchor.take_if(|anchor| anchor.read_pos < content_pos);
+        }
+    }
+
     /// A session is over; the numbers of the next begin anew.
     pub fn renumber(&mut self) {
         for group in self.groups.values_mut() {

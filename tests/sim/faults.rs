@@ -159,6 +159,10 @@ impl Faults {
         }
         faults.poor_target = rng.once_in(4);
         faults.names_apart = rng.once_in(8);
+        if faults.names_apart {
+            // What happens by one name is told to the names that memory holds; walks alone see the others.
+            faults.links_max = 1000;
+        }
         faults
     }
 

@@ -343,6 +343,7 @@ impl Replica {
             }
             Seen::Linked(links) => self.seen_linked(now, lane, path, wish, links),
             Seen::Failed { operation, errno } => {
+                self.links.unread(&path, wish.content_pos);
                 let failure = Failure {
                     side: Side::Source,
                     operation,

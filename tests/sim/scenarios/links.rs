@@ -216,3 +216,42 @@ fn a_restart_sends_no_content_of_whole_groups() {
     w.must_settle();
     assert_eq!(w.take_content_sent(), 0);
 }
+
+#[test]
+fn content_that_changed_while_it_could_not_be_read() {
+    for name in ["a", "b"] {
+        let mut w = equal(&[("a", "1")]);
+        w.ln("a", "b");
+        w.must_settle();
+        w.come_by(name);
+        w.readable(name, false);
+        w.write_unseen(name, "2");
+        w.hear();
+        w.read_all();
+        assert_eq!(w.problems(), 1);
+        w.come_by(name);
+        w.readable(name, true);
+        w.hear();
+        w.read_all();
+        w.until("it is none", |w| w.problems() == 0);
+        w.must_settle();
+    }
+}
+
+#[test]
+fn a_further_name_of_what_could_not_be_read() {
+    let mut w = equal(&[("a", "1")]);
+    w.ln("a", "b");
+    w.must_settle();
+    w.come_by("a");
+    w.readable("a", false);
+    w.write_unseen("a", "2");
+    w.hear();
+    w.read_all();
+    assert_eq!(w.problems(), 1);
+    w.ln("a", "c");
+    w.until("c is a problem, too", |w| w.problems() == 2);
+    assert_eq!(w.file_at_sink("c"), None, "it never had the old content");
+    w.readable("a", true);
+    w.must_settle();
+}
