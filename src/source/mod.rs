@@ -2,7 +2,6 @@
 
 pub mod daemon;
 mod memory;
-mod mounts;
 pub mod reader;
 mod reading;
 mod scratch;
