@@ -119,16 +119,19 @@ impl Fixture {
     /// osync with a state directory of its own for each `role`, and nothing inherited that configures it.
     pub fn osync(&self, role: &str) -> Command {
         if !self.is_of_nobody {
-            return self.osync_by(role, &[]);
+            return self.command(role, &[], Path::new(OSYNC));
         }
         let id = NOBODY.to_string();
         let starter = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
         self.command(role, &starter, &self.path().join("osync"))
     }
 
-    /// The same, started by another program that is given it as its last argument.
+    /// The same, started by another program, if any, that is given it as its last argument.
     pub fn osync_by(&self, role: &str, starter: &[&str]) -> Command {
-        self.command(role, starter, Path::new(OSYNC))
+        match starter {
+            [] => self.osync(role),
+            starter => self.command(role, starter, Path::new(OSYNC)),
+        }
     }
 
     fn command(&self, role: &str, starter: &[&str], osync: &Path) -> Command {
