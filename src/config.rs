@@ -101,6 +101,9 @@ pub struct Settings {
     /// refused. Rules on the command line stand in their place.
     #[serde(deserialize_with = "rules")]
     pub filter: Filter,
+    /// Enters what is mounted below the source's root when it starts: at most 1024 mounts, with more it
+    /// does not start. Default false: the root's own file system alone. Needs root's rights.
+    pub cross_mounts: bool,
     /// Which backend reports changes. Default `inotify`.
     pub watch: WatchBackend,
     /// Share of the kernel's event queue at which the operator is warned, once per crossing.
@@ -201,6 +204,7 @@ impl Default for Settings {
             insecure_bind: false,
             state_dir: None,
             filter: Filter::default(),
+            cross_mounts: false,
             watch: WatchBackend::Inotify,
             events_warning: 0.5,
             events_critical: 0.9,

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
+use crate::engine::source::REPORT_PATHS_MAX;
 use crate::error::Error;
 use crate::fs::real::{Nesting, RootIdentity, nested};
+use crate::tree::Escaped;
 
 /// What is done to a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +88,8 @@ pub fn still_there(path: &Path, identity: RootIdentity) -> Result<(), String> {
     }
 }
 
-fn tells_nothing(error: &io::Error) -> bool {
+/// True if an error is about this host and not about what was looked at.
+pub(crate) fn tells_nothing(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::ENOMEM | libc::ENFILE | libc::EMFILE | libc::EINTR)
@@ -104,4 +107,16 @@ pub fn is_empty(path: &Path) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Tells of mounts that are not entered, the first ones by name.
+pub(crate) fn tell_not_entered<'a>(mut mounts: impl Iterator<Item = &'a PathBuf>) {
+    for path in mounts.by_ref().take(REPORT_PATHS_MAX) {
+        let path = Escaped::path(path);
+        tracing::warn!("'{path}' is another file system and is not entered");
+    }
+    let more = mounts.count();
+    if more > 0 {
+        tracing::warn!("{more} more mounts are not entered");
+    }
 }

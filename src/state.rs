@@ -68,6 +68,9 @@ impl KnownRoot {
 pub struct SourceState {
     /// The root.
     pub root: KnownRoot,
+    /// What is mounted below the root and was entered.
+    #[serde(default)]
+    pub mounts: Vec<KnownRoot>,
     /// Random; resume points of sinks hold for this source alone.
     pub source_id: String,
     /// By sink id: everything that changed before is durable on that sink.
@@ -260,6 +263,17 @@ mod tests {
             dir.save(&state).unwrap();
             assert_eq!(dir.load().unwrap(), Some(state));
         }
+    }
+
+    #[test]
+    fn reads_a_source_that_knew_no_mounts() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = open(base.path(), "/srv/a").unwrap();
+        let text =
+            r#"{"root":{"path":"/srv/a","dev":1,"ino":2},"source_id":"s","durable_until":{}}"#;
+        std::fs::write(dir.path().join(STATE_FILE), text).unwrap();
+        let state: SourceState = dir.load().unwrap().unwrap();
+        assert_eq!(state.mounts, []);
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub(super) struct SourceArgs {
     /// Listen where other hosts reach it, without encryption or authentication
     #[arg(long)]
     insecure_bind: bool,
+    /// Enter what is mounted below the root, instead of staying on one file system; as root only
+    #[arg(long)]
+    cross_mounts: bool,
     #[command(flatten)]
     filters: FilterArgs,
 }
@@ -117,6 +120,9 @@ impl SourceArgs {
         give(&mut given, "watch", self.watch.map(name).as_ref());
         if self.insecure_bind {
             given.push(Given::flag("insecure_bind", true));
+        }
+        if self.cross_mounts {
+            given.push(Given::flag("cross_mounts", true));
         }
         given
     }

@@ -7,12 +7,15 @@ use bytesize::ByteSize;
 use super::console::printable;
 use super::table::Table;
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Limit, Phase, ProblemsReport, QueueReport, Rate, SinkQueue,
-    SinkStatus, SinkTransfer, Status, TransferReport,
+    EventQueue, HotFile, LaneQueue, Limit, MountsNotEntered, Phase, ProblemsReport, QueueReport,
+    Rate, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
 };
 
 /// What stands in the place of a value that is not known or does not apply.
 const UNKNOWN: &str = "-";
+
+/// Mounts that a status names on its one screen; JSON has more.
+const MOUNTS_NAMED: usize = 3;
 
 pub(super) fn status(status: &Status) -> String {
     let mut text = format!(
@@ -31,6 +34,7 @@ pub(super) fn status(status: &Status) -> String {
     }
     events(&mut text, &status.events);
     limits(&mut text, &status.limits);
+    mounts(&mut text, &status.mounts_not_entered);
     if status.sinks.is_empty() {
         line(&mut text, "sinks", "none has registered");
     }
@@ -39,6 +43,21 @@ pub(super) fn status(status: &Status) -> String {
         sink_status(&mut text, sink);
     }
     text
+}
+
+/// How many mounts are not entered, and which the first ones are.
+fn mounts(text: &mut String, mounts: &MountsNotEntered) {
+    if mounts.total == 0 {
+        return;
+    }
+    let named = &mounts.paths[..mounts.paths.len().min(MOUNTS_NAMED)];
+    let more = if mounts.total > named.len() as u64 {
+        ", ..."
+    } else {
+        ""
+    };
+    let value = format!("{} not entered: {}{more}", mounts.total, named.join(", "));
+    line(text, "mounts", &value);
 }
 
 /// One line about a status, for progress.

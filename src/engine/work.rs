@@ -167,7 +167,8 @@ pub enum Finding {
     },
     /// A directory on the way is missing or no directory: the highest such path.
     Broken(RelPath),
-    /// The directory does not take part: nothing is said of it (rule 35).
+    /// The directory does not take part, or lies beyond a mount that is not entered: nothing is said of
+    /// it (rules 32, 35).
     Excluded,
     /// An operation on a path failed.
     Failed {

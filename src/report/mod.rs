@@ -39,8 +39,20 @@ pub struct Status {
     /// What this source cannot read, so that nobody knows whether it is there.
     #[serde(default)]
     pub limits: Vec<Limit>,
+    /// What is mounted below the root and not replicated.
+    #[serde(default)]
+    pub mounts_not_entered: MountsNotEntered,
     /// Each sink that the source knows.
     pub sinks: Vec<SinkStatus>,
+}
+
+/// Places below the root at which something is mounted that is not entered.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MountsNotEntered {
+    /// The first of them, escaped for display.
+    pub paths: Vec<String>,
+    /// How many there are in all.
+    pub total: u64,
 }
 
 /// One sink in a [`Status`].

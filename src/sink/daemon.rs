@@ -25,7 +25,7 @@ use crate::engine::Now;
 use crate::engine::session::Heartbeat;
 use crate::engine::sink::{self as engine, Action, Event, Sink, Standing};
 use crate::error::Error;
-use crate::fs::real::{RealFs, SinkOptions as FsOptions};
+use crate::fs::real::{MountTable, RealFs, SinkOptions as FsOptions};
 use crate::owners;
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SinkState, StateDir, random, random_id};
@@ -86,6 +86,9 @@ impl Target {
             path: given.to_owned(),
             reason: error.to_string(),
         })?;
+        let mounts = MountTable::open().and_then(|mut table| table.below(&path));
+        let unread = |error| Error::io("read the mounts below", &path, error);
+        root::tell_not_entered(mounts.map_err(unread)?.iter());
         let dir = StateDir::open(&base, Role::Sink, &path, fs.identity())?;
         let root = KnownRoot::new(&path, fs.identity());
         let known: Option<SinkState> = dir.load()?;

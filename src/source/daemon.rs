@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::memory::Memory;
+use super::mounts::Mounts;
 use super::reader::ReaderSettings;
 use super::reading::Readers;
 use super::scratch::Scratch;
@@ -108,6 +109,7 @@ fn bound(address: &str) -> Result<Address, Error> {
 struct Opened {
     path: PathBuf,
     fs: RealFs,
+    mounts: Mounts,
     watch: Box<dyn Pollable>,
     dir: StateDir,
     state: SourceState,
@@ -124,7 +126,11 @@ fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
         path: given.to_owned(),
         reason: error.to_string(),
     };
-    let (fs, notes) = RealFs::source(&path).map_err(unusable)?;
+    let (fs, notes) = if settings.cross_mounts {
+        RealFs::source_with_mounts(&path).map_err(|error| uncloned(given, &error))?
+    } else {
+        RealFs::source(&path).map_err(unusable)?
+    };
     if let Reading::Root(_) = notes.reading {
         tracing::warn!(
             "the root is read through its own mount: {}",
@@ -138,14 +144,9 @@ fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
     {
         tracing::warn!("limit of this source: {}: {consequence}", kind.word());
     }
-    for mount in &notes.mounts_below {
-        tracing::warn!(
-            "'{}' is another file system and is not entered",
-            Escaped::path(mount)
-        );
-    }
+    let mounts = Mounts::open(&fs, &path, &notes.mounts_below, settings)?;
     let dir = StateDir::open(&base, Role::Source, &path, fs.identity())?;
-    let state = remembered(&dir, &path, fs.identity())?;
+    let state = remembered(&dir, &path, fs.identity(), &mounts)?;
     let root_fd = fs
         .root()
         .and_then(|root| root.as_fd().try_clone_to_owned())
@@ -154,6 +155,7 @@ fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
     Ok(Opened {
         path,
         fs,
+        mounts,
         watch,
         dir,
         state,
@@ -175,35 +177,57 @@ fn limits_of(notes: &SourceNotes) -> Vec<Limit> {
         .collect()
 }
 
-/// The state of this root. Another directory in its place is another source, to which no resume point
-/// applies; an empty one is most likely a mount that is missing.
+/// Why the root cannot be read together with what is mounted below it.
+fn uncloned(given: &std::path::Path, error: &std::io::Error) -> Error {
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM) => "; --cross-mounts needs root's rights (CAP_SYS_ADMIN)",
+        Some(libc::EAGAIN) => "; mounts below it come and go all the time",
+        _ => "",
+    };
+    Error::Root {
+        path: given.to_owned(),
+        reason: format!("{error}{hint}"),
+    }
+}
+
+/// The state of this root. Another directory in its place, or of something mounted below it, is another
+/// source, to which no resume point applies; an empty one is most likely a mount that is missing.
 fn remembered(
     dir: &StateDir,
     path: &std::path::Path,
     identity: RootIdentity,
+    mounts: &Mounts,
 ) -> Result<SourceState, Error> {
     let root = KnownRoot::new(path, identity);
     let known: Option<SourceState> = dir.load()?;
-    let replaced = known.as_ref().is_some_and(|known| known.root != root);
+    let unlike = |what: String| Error::Root {
+        path: path.to_owned(),
+        reason: format!(
+            "{what}, or remove '{}' if this is the new source",
+            Escaped::path(dir.path())
+        ),
+    };
     let is_empty = || root::is_empty(path).map_err(|error| Error::io("list", path, error));
+    let mut replaced = known.as_ref().is_some_and(|known| known.root != root);
     if replaced && is_empty()? {
-        return Err(Error::Root {
-            path: path.to_owned(),
-            reason: format!(
-                "it is empty and not the directory that it was; mount the right one, or remove '{}' if \
-                 this is the new source",
-                Escaped::path(dir.path())
-            ),
-        });
+        let what = "it is empty and not the directory that it was; mount the right one";
+        return Err(unlike(what.to_owned()));
     }
+    if let Some(known) = &known {
+        replaced |= mounts.replaced(&known.mounts).map_err(unlike)?;
+    }
+    let mounts = mounts.known();
     match known {
-        Some(state) if !replaced => Ok(state),
+        Some(state) if !replaced => Ok(SourceState { mounts, ..state }),
         _ => {
             if replaced {
-                tracing::warn!("the root is another directory than before: everything is compared");
+                tracing::warn!(
+                    "the root or a mount below is another directory than before: everything is compared"
+                );
             }
             Ok(SourceState {
                 root,
+                mounts,
                 source_id: random_id()?,
                 durable_until: std::collections::BTreeMap::new(),
             })
@@ -278,6 +302,7 @@ struct Daemon {
     scratches: HashMap<u64, Scratch>,
     root: PathBuf,
     identity: RootIdentity,
+    mounts: Mounts,
     memory: Memory,
     housekeeping: Interval,
     is_stopping: bool,
@@ -293,11 +318,13 @@ impl Daemon {
         settings: &Settings,
     ) -> Result<Self, Error> {
         let mut actions = Vec::new();
-        let engine = Source::new(
+        let mut engine = Source::new(
             engine_settings(&opened, settings)?,
             clock.now(),
             &mut actions,
         );
+        let left = Event::MountsNotEntered(opened.mounts.report());
+        engine.handle(clock.now(), left, &mut actions);
         let ready = sleep_on(opened.watch.ready_fd())
             .map_err(|error| Error::Unexpected(format!("cannot wait for events: {error}")))?;
         let identity = opened.fs.identity();
@@ -331,6 +358,7 @@ impl Daemon {
             scratches: HashMap::new(),
             root: opened.path,
             identity,
+            mounts: opened.mounts,
             memory: Memory::new(opened.dir, opened.state)?,
             housekeeping,
             is_stopping: false,
@@ -386,7 +414,7 @@ impl Daemon {
         match wake {
             Wake::Command(incoming) => self.take_command(now, incoming)?,
             Wake::Data(incoming) => self.take_data(now, incoming)?,
-            Wake::Found(Some((ticket, finding))) => self.tell(now, Event::Found(ticket, finding)),
+            Wake::Found(Some((ticket, finding))) => self.tell_found(now, ticket, finding),
             Wake::Found(None) => {
                 return Err(Error::Unexpected("the readers broke down".into()));
             }
@@ -418,9 +446,18 @@ impl Daemon {
             let Some((ticket, finding)) = self.readers.try_found() else {
                 break;
             };
-            self.tell(self.clock.now(), Event::Found(ticket, finding));
+            self.tell_found(self.clock.now(), ticket, finding);
         }
         Ok(())
+    }
+
+    /// What readers saw is told only if every mount was what it was when they looked (rule 32); else it is
+    /// dropped, as nothing is done any more.
+    fn tell_found(&mut self, now: Now, ticket: Ticket, finding: Finding) {
+        if let Err(why) = self.mounts.still_there_if_changed() {
+            return self.tell(now, Event::RootLost(why));
+        }
+        self.tell(now, Event::Found(ticket, finding));
     }
 
     fn take_command(&mut self, now: Now, incoming: Incoming) -> Result<(), Error> {
@@ -454,8 +491,12 @@ impl Daemon {
     }
 
     fn keep_house(&mut self, now: Now) {
-        if let Err(why) = root::still_there(&self.root, self.identity) {
+        let seen = root::still_there(&self.root, self.identity);
+        if let Err(why) = seen.and_then(|()| self.mounts.still_there()) {
             self.tell(now, Event::RootLost(why));
+        }
+        if self.mounts.look_again() {
+            self.tell(now, Event::MountsNotEntered(self.mounts.report()));
         }
         self.memory.note(now, &self.engine.status(now));
     }

@@ -2,6 +2,7 @@
 
 pub mod daemon;
 mod memory;
+mod mounts;
 pub mod reader;
 mod reading;
 mod scratch;

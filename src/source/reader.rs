@@ -134,7 +134,23 @@ impl<F: Fs> Reader<F> {
                 Ok(Finding::StreamEnded { whole: false })
             }
         };
-        found.unwrap_or_else(|finding| finding)
+        match (found.unwrap_or_else(|finding| finding), order) {
+            // Of what lies beyond a mount that is not entered nothing is said, least of all that it is
+            // absent (rule 32).
+            (
+                Finding::Failed {
+                    errno: libc::EXDEV, ..
+                },
+                Order::CheckRename { .. },
+            ) => Finding::NotRenamed,
+            (
+                Finding::Failed {
+                    errno: libc::EXDEV, ..
+                },
+                _,
+            ) => Finding::Excluded,
+            (finding, _) => finding,
+        }
     }
 
     fn look(
@@ -443,12 +459,11 @@ fn special<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, stat: &Stat) -> Result<Seen
         Body::Empty
     };
     let xattrs = if stat.kind == Kind::Dir {
-        let opened = match fs.open_dir(dir, name) {
+        match fs.open_dir(dir, name) {
             // A mount point is an entry like others, with what is mounted on it left alone.
-            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => None,
-            opened => Some(opened.map_err(|e| ("open", e))?),
-        };
-        opened.map_or(Ok(Vec::new()), |opened| fs.dir_xattrs(&opened))
+            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => fs.xattrs(dir, name),
+            opened => fs.dir_xattrs(&opened.map_err(|e| ("open", e))?),
+        }
     } else {
         fs.xattrs(dir, name)
     };

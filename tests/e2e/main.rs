@@ -19,6 +19,7 @@ mod filters;
 mod kill_and_restart;
 mod limits;
 mod main_job;
+mod mounts;
 mod operations;
 mod owners;
 mod peers;

@@ -65,6 +65,7 @@ pub(in crate::cli) fn sample_status() -> Status {
             consequence: "not root: they cannot be read".into(),
             entries: None,
         }],
+        mounts_not_entered: MountsNotEntered::default(),
         sinks: vec![busy, away],
     }
 }
@@ -165,6 +166,25 @@ fn status_says_what_is_held_up() {
         ..sample_status()
     };
     insta::assert_snapshot!(status(&halted));
+}
+
+#[test]
+fn status_names_the_first_mounts() {
+    let text = |paths: &[&str], total| {
+        let paths = paths.iter().map(|&path| path.to_owned()).collect();
+        let mounts_not_entered = MountsNotEntered { paths, total };
+        let status = status(&Status {
+            mounts_not_entered,
+            ..sample_status()
+        });
+        let line = status.lines().find(|line| line.starts_with("  mounts"));
+        line.map(str::to_owned)
+    };
+    assert_eq!(text(&[], 0), None);
+    let one = text(&["/srv/\x1b[2J"], 1).unwrap();
+    assert_eq!(one, "  mounts     1 not entered: /srv/\\u{1b}[2J");
+    let many = text(&["/a", "/b", "/c", "/d"], 23).unwrap();
+    assert_eq!(many, "  mounts     23 not entered: /a, /b, /c, ...");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::walk::{Rescan, Suspicion};
 use super::work::{Detail, Finding, Order, Spilled};
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
-use crate::report::{Limit, Phase};
+use crate::report::{Limit, MountsNotEntered, Phase};
 use crate::source::watch::{RawEvent, Wd, What};
 use crate::tree::{Filter, OwnerTables, RelPath, Time};
 use crate::wire::message::{Command, ToSink, ToSource};
@@ -86,6 +86,8 @@ pub enum Event {
     Fill(u64, f64),
     /// The root is not what it was: why. Nothing may be read or said any more.
     RootLost(String),
+    /// What is mounted below the root and not entered, from now on.
+    MountsNotEntered(MountsNotEntered),
     /// A signal asks for the end.
     Stop,
     /// Time has passed.
@@ -212,6 +214,7 @@ pub struct Source {
     overflows: u64,
     paused: bool,
     halted: Option<String>,
+    mounts_not_entered: MountsNotEntered,
     phase: Phase,
     started_ms: u64,
     terminate_by_ms: u64,
@@ -242,6 +245,7 @@ impl Source {
             overflows: 0,
             paused: false,
             halted: None,
+            mounts_not_entered: MountsNotEntered::default(),
             phase: Phase::Transfer,
             started_ms: now.ms,
             terminate_by_ms: 0,
@@ -274,6 +278,7 @@ impl Source {
             Event::DataGone(peer) => self.data_gone(now, peer, out),
             Event::Fill(bytes, fill) => self.filled(now, bytes, fill, out),
             Event::RootLost(why) => self.halt(why, out),
+            Event::MountsNotEntered(mounts) => self.mounts_not_entered = mounts,
             Event::Stop => self.stop(now, None, out),
             Event::Tick => self.tick(now, out),
         }

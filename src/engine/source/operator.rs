@@ -334,6 +334,7 @@ impl Source {
             uptime_ms: now.ms - self.started_ms,
             events: self.events(),
             limits: self.settings.limits_of_source.clone(),
+            mounts_not_entered: self.mounts_not_entered.clone(),
             sinks: sinks.collect(),
         }
     }
@@ -373,7 +374,7 @@ impl Source {
                 side: problem.side.word().to_owned(),
                 operation: problem.operation.clone(),
                 errno: problem.errno,
-                reason: reason(problem.halted, problem.errno),
+                reason: reason(problem.halted, problem.errno, &problem.operation),
                 since_ms: now.ms.saturating_sub(problem.since_ms),
                 tries: problem.tries,
             })
@@ -394,10 +395,14 @@ fn age(now: Now, stamp: Option<Stamp>) -> Option<u64> {
     stamp.map(|stamp| now.ms.saturating_sub(stamp.since_ms))
 }
 
-fn reason(halted: bool, errno: i32) -> String {
+fn reason(halted: bool, errno: i32, operation: &str) -> String {
     match (halted, errno) {
         (true, _) => "held back by the brake on removals: agree with `osync resume`".to_owned(),
         (_, 0) => "not possible here".to_owned(),
+        // Some file systems refuse these within one mount.
+        (_, libc::EXDEV) if !["rename", "link"].contains(&operation) => {
+            "something is mounted there or below, and mounts are not entered here".to_owned()
+        }
         (_, errno) => std::io::Error::from_raw_os_error(errno).to_string(),
     }
 }

@@ -7,6 +7,7 @@
 mod lease;
 mod link;
 mod metadata;
+mod mounts;
 mod open;
 mod probe;
 mod publish;
@@ -35,6 +36,7 @@ use super::{Fs, Stat};
 use crate::tree::{Kind, Metadata, Name, TargetLimits, Xattrs};
 
 pub use lease::ignore_lease_signal;
+pub use mounts::{MountTable, mounted_at};
 pub use roots::{Nesting, RootIdentity, Space, nested};
 pub use source::{AccessTimes, Reading, SourceNotes};
 
@@ -67,6 +69,8 @@ pub struct RealFs {
     identity: RootIdentity,
     /// Whether O_NOATIME is tried, because nothing else keeps the access times.
     keep_access_times: bool,
+    /// Whether directories that something is mounted on lead to that.
+    enters_mounts: bool,
     xattrs: XattrAccess,
     /// Where changes are prepared; a source has none and refuses every change with EROFS.
     stage: Option<Arc<Stage>>,
@@ -106,6 +110,36 @@ impl RealFs {
         Ok((Self::at(root, keep_access_times, None)?, notes))
     }
 
+    /// The same with all that is mounted on directories below the root at this moment. Mounts that
+    /// appear later are not seen, and those that go stay visible, and their file systems busy, for as
+    /// long as it lives. A file that something is mounted on is not opened (EXDEV).
+    ///
+    /// # Errors
+    /// Those of opening the root; EPERM without root's rights; EAGAIN if something is mounted or
+    /// unmounted below it all the time.
+    pub fn source_with_mounts(root: &Path) -> io::Result<(Self, SourceNotes)> {
+        let (root, notes) = source::open_with_mounts(root)?;
+        let fs = Self {
+            enters_mounts: true,
+            ..Self::at(root, false, None)?
+        };
+        Ok((fs, notes))
+    }
+
+    /// The same root as this source sees it, to be kept elsewhere.
+    ///
+    /// # Errors
+    /// EMFILE if the process has no descriptor left; EINVAL of a sink.
+    pub fn same_source(&self) -> io::Result<Self> {
+        if self.stage.is_some() {
+            return Err(errno(libc::EINVAL));
+        }
+        Ok(Self {
+            enters_mounts: self.enters_mounts,
+            ..Self::at(self.root.try_clone()?, self.keep_access_times, None)?
+        })
+    }
+
     /// Opens a root for writing.
     ///
     /// # Errors
@@ -122,6 +156,7 @@ impl RealFs {
             root,
             identity,
             keep_access_times,
+            enters_mounts: false,
             xattrs: if stage.is_some() {
                 XattrAccess::to_set()
             } else {
@@ -204,7 +239,12 @@ impl Fs for RealFs {
     }
 
     fn open_dir(&self, dir: &RealDir, name: &Name) -> io::Result<RealDir> {
-        let fd = open::dir(dir, dir.allow(name)?, self.keep_access_times)?;
+        let name = dir.allow(name)?;
+        let fd = if self.enters_mounts {
+            open::dir_or_mount(dir, name, self.keep_access_times)?
+        } else {
+            open::dir(dir, name, self.keep_access_times)?
+        };
         Ok(RealDir { fd, is_root: false })
     }
 
@@ -405,7 +445,7 @@ impl Fs for RealFs {
 
     fn sync(&self) -> io::Result<()> {
         self.writable()?;
-        // No other file system is ever entered, so this one is all that was touched.
+        // A sink never enters another file system, so this one is all that was touched.
         Ok(rustix::fs::syncfs(&self.root)?)
     }
 

@@ -27,20 +27,27 @@ pub(super) fn root(path: &Path) -> io::Result<OwnedFd> {
 
 /// Opens the directory `name`, or with `.` the directory itself anew.
 pub(super) fn dir(at: impl AsFd, name: &[u8], keep_access_time: bool) -> io::Result<OwnedFd> {
-    beneath(
-        at,
-        name,
-        OFlags::RDONLY | OFlags::DIRECTORY,
-        keep_access_time,
-    )
-    .map_err(|error| {
-        // With symlinks forbidden, the kernel calls one in a directory's place a loop.
-        if error == Errno::LOOP {
-            errno(libc::ENOTDIR)
-        } else {
-            error.into()
-        }
-    })
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    beneath(at, name, flags, keep_access_time).map_err(no_dir)
+}
+
+/// The same, or the root of what is mounted there.
+pub(super) fn dir_or_mount(
+    at: impl AsFd,
+    name: &[u8],
+    keep_access_time: bool,
+) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    resolve(at, name, flags, keep_access_time, BENEATH).map_err(no_dir)
+}
+
+/// With symlinks forbidden, the kernel calls one in a directory's place a loop.
+fn no_dir(error: Errno) -> io::Error {
+    if error == Errno::LOOP {
+        errno(libc::ENOTDIR)
+    } else {
+        error.into()
+    }
 }
 
 /// Opens the regular file `name` for reading; ESTALE if it is something else (by now).
@@ -59,6 +66,11 @@ pub(super) fn file(at: impl AsFd, name: &[u8], keep_access_time: bool) -> io::Re
     Ok((File::from(fd), stat))
 }
 
+/// A name leads down and is never followed.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
+
 /// Opens a name without following it and without leaving the mount.
 pub(super) fn beneath(
     at: impl AsFd,
@@ -66,10 +78,17 @@ pub(super) fn beneath(
     flags: OFlags,
     keep_access_time: bool,
 ) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
+    let one_mount = BENEATH.union(ResolveFlags::NO_XDEV);
+    resolve(at, name, flags, keep_access_time, one_mount)
+}
+
+fn resolve(
+    at: impl AsFd,
+    name: &[u8],
+    flags: OFlags,
+    keep_access_time: bool,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     let mut flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     flags.set(OFlags::NOATIME, keep_access_time);
     let mut tries = 1;

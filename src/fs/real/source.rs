@@ -1,17 +1,18 @@
 //! The root of a source, through which nothing can be changed.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::thread::CapabilitySet;
 
-use super::open;
+use super::{MountTable, errno, open};
+
+/// How often a clone is made again because something was mounted or unmounted meanwhile.
+const CLONE_TRIES_MAX: u32 = 8;
 
 /// How a source is read, and what that means for its users.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ pub struct SourceNotes {
     pub reading: Reading,
     /// Whose access times reading changes.
     pub access_times: AccessTimes,
-    /// Mounts below the root at the start, which are not entered. Through a private clone the
-    /// directories that they cover are seen, otherwise entering them fails with EXDEV.
+    /// Mounts below the root at the start. Unless they are entered, the directories that they cover are
+    /// seen through a private clone; otherwise entering them fails with EXDEV.
     pub mounts_below: Vec<PathBuf>,
     /// True if the kernel shows this process attributes in `trusted.`.
     pub sees_trusted: bool,
@@ -68,8 +69,8 @@ impl fmt::Display for AccessTimes {
 /// Opens the root of a source.
 pub(super) fn open(path: &Path) -> io::Result<(OwnedFd, SourceNotes)> {
     let plain = open::root(path)?;
-    let mounts_below = mounts_below(path)?;
-    let (root, reading, access_times) = match clone(&plain) {
+    let mounts_below = MountTable::open()?.below(&path.canonicalize()?)?;
+    let (root, reading, access_times) = match clone(&plain, Extent::OneMount) {
         Ok(clone) => (clone, Reading::PrivateClone, AccessTimes::Kept),
         Err(refused) => {
             let access_times = access_times_of(&plain)?;
@@ -87,18 +88,50 @@ pub(super) fn open(path: &Path) -> io::Result<(OwnedFd, SourceNotes)> {
     ))
 }
 
-/// A private clone of the mount at a directory. Mounts below are left out: whoever unmounts one must
-/// not find it busy because of us, and whoever mounts one later changes nothing for us.
-fn clone(dir: &OwnedFd) -> io::Result<OwnedFd> {
+/// Opens the root of a source together with what is mounted below it, which only a private clone does
+/// safely: through it nobody sees a mount come or go.
+pub(super) fn open_with_mounts(path: &Path) -> io::Result<(OwnedFd, SourceNotes)> {
+    let plain = open::root(path)?;
+    let real = path.canonicalize()?;
+    let mut table = MountTable::open()?;
+    for _ in 0..CLONE_TRIES_MAX {
+        let mounts_below = table.below(&real)?;
+        let root = clone(&plain, Extent::AllBelow)?;
+        if table.below(&real)? == mounts_below {
+            let notes = SourceNotes {
+                reading: Reading::PrivateClone,
+                access_times: AccessTimes::Kept,
+                mounts_below,
+                sees_trusted: sees_trusted(),
+            };
+            return Ok((root, notes));
+        }
+    }
+    Err(errno(libc::EAGAIN))
+}
+
+/// What a clone holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// The mount alone: whoever unmounts one below must not find it busy because of us.
+    OneMount,
+    /// All that is mounted below as well, but for mounts that are marked as not to be cloned.
+    AllBelow,
+}
+
+/// A private clone of the mount at a directory. Whoever mounts something later changes nothing for us.
+fn clone(dir: &OwnedFd, extent: Extent) -> io::Result<OwnedFd> {
     const AT_EMPTY_PATH: OpenTreeFlags = OpenTreeFlags::AT_EMPTY_PATH;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, extent == Extent::AllBelow);
     let clone = open_tree(dir, "", flags)?;
     set_read_only(&clone)?;
     Ok(clone)
 }
 
-/// mount_setattr(2): no writes, no access times, no devices (which to open may have effects), and no
-/// mounts that appear because they appear elsewhere.
+/// mount_setattr(2), of all mounts in a clone: no writes, no access times, no devices (which to open may
+/// have effects), and no mounts that appear because they appear elsewhere.
 fn set_read_only(mount: &OwnedFd) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let attributes = libc::mount_attr {
@@ -114,7 +147,7 @@ fn set_read_only(mount: &OwnedFd) -> io::Result<()> {
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
             &raw const attributes,
             size_of::<libc::mount_attr>(),
         )
@@ -144,33 +177,4 @@ fn sees_trusted() -> bool {
     // A kernel that does not tell shows no more than to any user.
     rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
-}
-
-fn mounts_below(root: &Path) -> io::Result<Vec<PathBuf>> {
-    let root = root.canonicalize()?;
-    let table = std::fs::read("/proc/thread-self/mountinfo")?;
-    let points = table.split(|&byte| byte == b'\n').filter_map(|line| {
-        let field = line.split(|&byte| byte == b' ').nth(4)?;
-        Some(PathBuf::from(OsString::from_vec(unescape(field))))
-    });
-    Ok(points
-        .filter(|point| *point != root && point.starts_with(&root))
-        .collect())
-}
-
-/// The kernel writes spaces and the like in its table of mounts as a backslash and three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match tail {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] if byte == b'\\' => {
-                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = tail;
-            }
-            _ => bytes.push(byte),
-        }
-    }
-    bytes
 }

@@ -4,8 +4,8 @@ use serde_bytes::ByteBuf;
 
 use super::{EPOCH, path, registration, resume_point};
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Limit, Phase, Problem, ProblemsReport, QueueReport, Rate,
-    SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
+    EventQueue, HotFile, LaneQueue, Limit, MountsNotEntered, Phase, Problem, ProblemsReport,
+    QueueReport, Rate, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
 };
 use crate::tree::{
     Filter, FixedMode, FixedOwner, LimitKind, OwnerTables, RelPath, Rule, TargetLimits, TimeRange,
@@ -283,6 +283,10 @@ fn status() -> Status {
         uptime_ms: 86_400_000,
         events: events(),
         limits: vec![limit(None)],
+        mounts_not_entered: MountsNotEntered {
+            paths: vec!["/srv/data/boot".to_owned()],
+            total: 7,
+        },
         sinks: vec![
             sink("sink-1", Phase::Termination, Some(12)),
             sink("sink-2", Phase::Initialisation, None),
