@@ -89,7 +89,8 @@ pub trait Fs: Send + Sync + 'static {
 
     /// The root, opened anew.
     fn root(&self) -> io::Result<Self::Dir>;
-    /// The directory `name` in `dir`, if it is one, on the same file system.
+    /// The directory `name` in `dir`, if it is one, on the same file system; where that was asked for, what
+    /// is mounted on it.
     fn open_dir(&self, dir: &Self::Dir, name: &Name) -> io::Result<Self::Dir>;
     /// Stat of an open directory.
     fn stat_dir(&self, dir: &Self::Dir) -> io::Result<Stat>;

@@ -144,7 +144,7 @@ fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
     {
         tracing::warn!("limit of this source: {}: {consequence}", kind.word());
     }
-    let mounts = Mounts::open(&fs, &path, &notes.mounts_below, settings)?;
+    let mounts = Mounts::open(&fs, &path, &notes, settings)?;
     let dir = StateDir::open(&base, Role::Source, &path, fs.identity())?;
     let state = remembered(&dir, &path, fs.identity(), &mounts)?;
     let root_fd = fs
@@ -538,7 +538,11 @@ impl Daemon {
     }
 
     fn bind(&mut self, path: RelPath) {
-        let bound = self.watch.bind(&path);
+        let bound = if self.mounts.leads_away(&path) {
+            Err(std::io::Error::from_raw_os_error(libc::EXDEV))
+        } else {
+            self.watch.bind(&path)
+        };
         if let Err(error) = &bound
             && error.raw_os_error() == Some(libc::ENOSPC)
             && !std::mem::replace(&mut self.limit_told, true)

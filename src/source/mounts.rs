@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Settings;
 use crate::engine::source::REPORT_PATHS_MAX;
 use crate::error::Error;
-use crate::fs::real::{MountTable, RealFs, RootIdentity, mounted_at};
+use crate::fs::real::{MountTable, Reading, RealFs, RootIdentity, SourceNotes, mounted_at};
 use crate::fs::{Fs, Way, open_way};
 use crate::report::MountsNotEntered;
 use crate::root;
@@ -27,6 +27,8 @@ pub(super) struct Mounts {
     root: PathBuf,
     /// The root as readers see it.
     fs: RealFs,
+    /// Readers see all mounts as they were at the start.
+    is_clone: bool,
     filter: Filter,
     table: MountTable,
     /// The table has changed since it was read.
@@ -46,20 +48,21 @@ struct Entered {
 }
 
 impl Mounts {
-    /// Enters the mounts `below` the root as far as they are asked for and the opened root shows them.
+    /// Enters the mounts below a root that was opened, as far as they are asked for and it shows them.
     ///
     /// # Errors
     /// [`Error::Root`] if there are too many; [`Error::Io`] if the table of mounts cannot be read.
     pub(super) fn open(
         fs: &RealFs,
         root: &Path,
-        below: &[PathBuf],
+        notes: &SourceNotes,
         settings: &Settings,
     ) -> Result<Self, Error> {
         let unread = |error| Error::io("read the mounts below", root, error);
         let mut mounts = Self {
             root: root.to_owned(),
             fs: fs.same_source().map_err(unread)?,
+            is_clone: matches!(notes.reading, Reading::PrivateClone),
             filter: settings.filter.clone(),
             table: MountTable::open().map_err(unread)?,
             is_stale: false,
@@ -68,7 +71,7 @@ impl Mounts {
             left: BTreeSet::new(),
         };
         if settings.cross_mounts {
-            for path in below {
+            for path in &notes.mounts_below {
                 if mounts.takes_part(path) {
                     mounts.enter(path)?;
                 }
@@ -185,6 +188,18 @@ impl Mounts {
     /// counts as one that they do not.
     fn is_excluded_now(&self, known: &KnownRoot) -> bool {
         !known.path.contains('\\') && !self.takes_part(Path::new(&known.path))
+    }
+
+    /// True if a directory lies beyond a mount that is not entered, where there is nothing to watch:
+    /// that it is unmounted would be taken for the end of the root.
+    pub(super) fn leads_away(&self, path: &RelPath) -> bool {
+        if self.is_clone {
+            return false;
+        }
+        match open_way(&self.fs, path) {
+            Way::Failed(_, error) => error.raw_os_error() == Some(libc::EXDEV),
+            Way::Open(_) | Way::Broken(_) => false,
+        }
     }
 
     fn takes_part(&self, path: &Path) -> bool {

@@ -370,7 +370,9 @@ impl Source {
         match event {
             PathEvent::Overflow => return self.overflowed(now),
             PathEvent::Unmounted => {
-                return self.halt("the file system of the root was unmounted".to_owned(), out);
+                let why =
+                    "the file system of the root, or one below that was entered, was unmounted";
+                return self.halt(why.to_owned(), out);
             }
             PathEvent::DirVanished(path) => {
                 // What left the tree is not ours to watch; what was removed has no watch any more.
@@ -462,7 +464,8 @@ impl Source {
             }
             Err(_) => false,
         });
-        let gone = matches!(result, Err(libc::ENOENT | libc::ENOTDIR));
+        // Beyond a mount that is not entered there is nothing to watch.
+        let gone = matches!(result, Err(libc::ENOENT | libc::ENOTDIR | libc::EXDEV));
         if bound || gone {
             if let Some(since_ms) = self.unwatched.remove(&path)
                 && bound
