@@ -464,8 +464,9 @@ impl Source {
             }
             Err(_) => false,
         });
-        // Beyond a mount that is not entered there is nothing to watch.
-        let gone = matches!(result, Err(libc::ENOENT | libc::ENOTDIR | libc::EXDEV));
+        // Beyond a mount that is not entered there is nothing to watch, nor below what is excluded.
+        let gone = matches!(result, Err(libc::ENOENT | libc::ENOTDIR | libc::EXDEV))
+            || self.settings.filter.excludes(&path, true);
         if bound || gone {
             if let Some(since_ms) = self.unwatched.remove(&path)
                 && bound
