@@ -91,7 +91,8 @@ impl Waiting {
         }
     }
 
-    fn merge(&mut self, other: Self) {
+    /// Takes in another wish for the same path: the earliest stamp, and all that either asks for.
+    pub fn merge(&mut self, other: Self) {
         self.stamp = self.stamp.earliest(other.stamp);
         self.not_before_ms = self.not_before_ms.min(other.not_before_ms);
         self.want = self.want.max(other.want);

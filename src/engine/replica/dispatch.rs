@@ -279,7 +279,7 @@ impl Replica {
             && queue.get(path).is_some_and(|wish| wish.want == Want::State)
             && let Some(wish) = queue.remove(path)
         {
-            stream.wish.stamp = stream.wish.stamp.earliest(wish.stamp);
+            stream.wish.merge(wish);
         }
         true
     }

@@ -204,6 +204,29 @@ fn names_of_a_file_are_files_of_their_own() {
     w.until("it is equal", World::says_converged);
 }
 
+/// What happens to a name while it is being sent reaches the other names as well (seed 4901912248443).
+#[test]
+fn names_apart_hear_of_what_happened_during_a_stream() {
+    let limits = TargetLimits {
+        lacks: vec![LimitKind::HardLinks],
+        ..TargetLimits::default()
+    };
+    let mut w = on_target(&limits);
+    make(&w, "a", "1");
+    w.ln("a", "c");
+    settle(&mut w);
+    w.write("a", "22");
+    w.hear();
+    w.until("the other name is about to be read", |w| w.asked("c"));
+    w.come_by("c");
+    w.write("c", "more than one chunk");
+    w.hear();
+    w.flush();
+    w.until("the flush is answered", |w| w.flushed().is_some());
+    settle(&mut w);
+    assert_same(&w, &View::default());
+}
+
 #[test]
 fn without_anything_to_leave_out_it_is_equal() {
     let limits = poor_target();
