@@ -304,20 +304,14 @@ impl LinkTable {
 
     /// The name and everything below it mean nothing any more.
     pub fn forget_subtree(&mut self, top: &RelPath) {
-        self.forget(top);
-        self.forget_below(top);
-    }
-
-    /// The name is no directory: nothing is below it.
-    pub fn forget_below(&mut self, top: &RelPath) {
         for path in self.at_or_below(top) {
-            if path != *top {
-                self.forget(&path);
-            }
+            self.forget(&path);
         }
     }
 
-    fn at_or_below(&self, top: &RelPath) -> Vec<RelPath> {
+    /// The known names at a path and below it.
+    #[must_use]
+    pub fn at_or_below(&self, top: &RelPath) -> Vec<RelPath> {
         self.names
             .range(top.clone()..)
             .take_while(|(path, _)| top.covers(path))
@@ -538,8 +532,6 @@ mod tests {
         let mut table = table(10, &[("a", 1, 2), ("b", 1, 2)]);
         assert!(table.note(&path("b"), links(2, 2)));
         assert_eq!(table.of(&path("a")).map(Group::known), Some(1));
-        table.forget_below(&path("a"));
-        assert!(table.of(&path("a")).is_some(), "only what is below");
         table.forget_subtree(&path("a"));
         assert!(!table.knows(links(1, 2).inode));
     }

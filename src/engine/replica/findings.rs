@@ -241,7 +241,6 @@ impl Replica {
                     };
                     self.streams.insert(stream, begun);
                 }
-                Seen::Excluded => self.ledger.forget(&path),
                 Seen::Unread if visit.is_some() => unread.push_back(name),
                 other => self.not_told(now, lane, path, wish, other),
             }
@@ -339,7 +338,8 @@ impl Replica {
             Seen::NoStream => self.queue(lane).park(now.ms, path, wish),
             Seen::Excluded => {
                 self.ledger.forget(&path);
-                self.links.forget_subtree(&path);
+                self.look_elsewhere(&path, &wish);
+                self.leave(&path);
             }
             Seen::Linked(links) => self.seen_linked(now, lane, path, wish, links),
             Seen::Failed { operation, errno } => {
@@ -423,25 +423,31 @@ impl Replica {
     }
 
     /// Where something else than a directory was seen, nothing that was read below it counts
-    /// (rules 3 and 10).
+    /// (rules 3 and 10), nor what is known of names there.
     fn void_below(&mut self, now: Now, dir: &RelPath, entries: &[Entry], out: &mut Vec<Action>) {
-        if self.readings.is_empty() && self.streams.is_empty() {
+        let is_dir = |entry: &&Entry| matches!(&entry.state, State::Present(meta, _) if meta.kind == Kind::Dir);
+        if !(self.readings.is_empty() && self.streams.is_empty()) {
+            let gone = entries.iter().filter(|entry| !is_dir(entry));
+            let gone = gone.map(|entry| entry.name.clone()).collect();
+            let replaced = Footprint::Entries(vec![(dir.clone(), gone)]);
+            let below =
+                |path: &RelPath| path.parent().is_some_and(|parent| replaced.covers(&parent));
+            self.void_readings(now, out, |footprint| match footprint {
+                Footprint::Listing(dir, _) | Footprint::DirMeta(dir) => replaced.covers(dir),
+                _ => footprint.groups().any(|(dir, _)| replaced.covers(dir)),
+            });
+            self.end_streams(now, out, |stream| below(&stream.path));
+        }
+        if self.links.is_empty() {
             return;
         }
-        let gone: Vec<Name> = entries
-            .iter()
-            .filter(
-                |entry| !matches!(&entry.state, State::Present(meta, _) if meta.kind == Kind::Dir),
-            )
-            .map(|entry| entry.name.clone())
-            .collect();
-        let replaced = Footprint::Entries(vec![(dir.clone(), gone)]);
-        let below = |path: &RelPath| path.parent().is_some_and(|parent| replaced.covers(&parent));
-        self.void_readings(now, out, |footprint| match footprint {
-            Footprint::Listing(dir, _) | Footprint::DirMeta(dir) => replaced.covers(dir),
-            _ => footprint.groups().any(|(dir, _)| replaced.covers(dir)),
-        });
-        self.end_streams(now, out, |stream| below(&stream.path));
+        for entry in entries.iter().filter(|entry| !is_dir(entry)) {
+            let path = dir.join(&entry.name);
+            match entry.state {
+                State::Absent => self.leave(&path),
+                State::Present(..) => self.leave_below(&path),
+            }
+        }
     }
 
     // ---- renames -------------------------------------------------------------------------------
@@ -659,7 +665,7 @@ impl Replica {
                 self.look_elsewhere(&dir.join(name), wish);
             }
         }
-        self.links.forget_below(highest);
+        self.leave_below(highest);
         self.queue(lane)
             .put_now(now.ms, highest.clone(), Waiting::appeared(stamp));
         match work {

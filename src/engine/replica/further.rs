@@ -7,7 +7,7 @@ use super::{RECHECK_MS, Replica, Rule};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::work::{Further, Links, Spilled};
 use crate::engine::{Now, Stamp};
-use crate::tree::{Body, Kind, LimitKind, Name, RelPath, State};
+use crate::tree::{Body, LimitKind, Name, RelPath, State};
 use crate::wire::message::Lane;
 
 /// How long a further name waits for the outcome of its anchor before it looks again, in milliseconds.
@@ -184,13 +184,8 @@ impl Replica {
         if self.links.inode(path) != links.map(|links| links.inode) {
             self.look_elsewhere(path, wish);
         }
-        match &state {
-            State::Absent => {
-                self.links.forget_subtree(path);
-                return state;
-            }
-            State::Present(meta, _) if meta.kind != Kind::Dir => self.links.forget_below(path),
-            State::Present(..) => {}
+        if state == State::Absent {
+            return state;
         }
         self.note_inode(path, links, wish.stamp);
         match state {
@@ -227,6 +222,32 @@ impl Replica {
             };
             self.live.put(0, other, look);
         }
+    }
+
+    /// The names at a path and below it mean something else by now, or nothing.
+    pub(super) fn leave(&mut self, top: &RelPath) {
+        for path in self.links.at_or_below(top) {
+            self.leave_name(&path);
+        }
+    }
+
+    /// The path is no directory: the names below it mean nothing any more.
+    pub(super) fn leave_below(&mut self, top: &RelPath) {
+        for path in self.links.at_or_below(top) {
+            if path != *top {
+                self.leave_name(&path);
+            }
+        }
+    }
+
+    /// What happened under the name and was not looked at yet is seen under others.
+    fn leave_name(&mut self, path: &RelPath) {
+        for lane in [Lane::Live, Lane::Backlog] {
+            if let Some(wish) = self.queue(lane).get(path).copied() {
+                self.look_elsewhere(path, &wish);
+            }
+        }
+        self.links.forget(path);
     }
 
     /// The sink is told the content by this name: the other names that are known become further ones.

@@ -494,6 +494,7 @@ impl Replica {
         self.end_streams(now, out, |stream| {
             from.covers(&stream.path) || to.covers(&stream.path)
         });
+        self.leave(&to);
         self.links.renamed(&from, &to, is_dir);
         for lane in [Lane::Live, Lane::Backlog] {
             let moved = if is_dir {

@@ -189,6 +189,47 @@ fn a_change_is_seen_under_another_name_when_its_own_goes() {
 }
 
 #[test]
+fn a_change_is_seen_under_another_name_when_its_directory_goes() {
+    let leave: [fn(&mut World); 3] = [
+        |w| w.rm_r("d"),
+        |w| {
+            w.rm_r("d");
+            w.write("d", "a file");
+        },
+        |w| {
+            w.rm_r("d");
+            w.mv("e", "d");
+        },
+    ];
+    for leave in leave {
+        let mut w = equal(&[("a", "1"), ("d/x/y", "9"), ("e/y", "8")]);
+        w.ln("a", "d/x/b");
+        w.must_settle();
+        w.pause();
+        w.come_by("d/x/b");
+        w.write("d/x/b", "new");
+        leave(&mut w);
+        w.hear();
+        w.resume();
+        w.must_settle();
+    }
+}
+
+#[test]
+fn a_change_is_seen_under_another_name_when_its_own_is_taken() {
+    let mut w = equal(&[("a", "1"), ("c", "9")]);
+    w.ln("a", "b");
+    w.must_settle();
+    w.pause();
+    w.come_by("b");
+    w.write("b", "new");
+    w.mv("c", "b");
+    w.hear();
+    w.resume();
+    w.must_settle();
+}
+
+#[test]
 fn metadata_by_one_name_on_content_by_another() {
     let mut w = equal(&[("a", "1")]);
     w.ln("a", "b");
