@@ -64,8 +64,13 @@ impl Group {
     /// True if there may be names within the root that are not known.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
-        let is_searched = self.searched >= self.count && !self.stale;
-        (self.names.len() as u64) < self.count && !is_searched
+        self.misses(self.count)
+    }
+
+    /// True if not all of this many names are known.
+    fn misses(&self, count: u64) -> bool {
+        let is_searched = self.searched >= count && !self.stale;
+        self.known() < count && !is_searched
     }
 
     fn is_whole(&self) -> bool {
@@ -182,6 +187,16 @@ impl LinkTable {
     /// The group of a name, to be changed.
     pub fn of_mut(&mut self, path: &RelPath) -> Option<&mut Group> {
         self.groups.get_mut(self.names.get(path)?)
+    }
+
+    /// True if an inode that was seen under this name may have others within the root that are not
+    /// known.
+    #[must_use]
+    pub fn misses_names(&self, path: &RelPath, links: Links) -> bool {
+        let group = self
+            .of(path)
+            .filter(|_| self.inode(path) == Some(links.inode));
+        group.is_none_or(|group| group.misses(links.count))
     }
 
     /// True if names of this inode are known.

@@ -8,7 +8,7 @@ use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
 use crate::engine::walk::{Rescan, Step};
-use crate::engine::work::{Finding, Listed, Seen};
+use crate::engine::work::{Finding, Links, Listed, Seen};
 use crate::engine::{Now, Stamp, Ticket};
 use crate::tree::{Body, Digest, Entry, Kind, Name, NameRange, RelPath, State};
 use crate::wire::message::{Change, Lane, Page};
@@ -194,8 +194,8 @@ impl Replica {
         let is_listed = self.is_listed(lane, visit);
         for ((name, wish), seen) in names.into_iter().zip(seen) {
             let path = dir.join(&name);
-            if let Seen::Is { state, .. } = &seen
-                && !self.still_holds(&path, &wish, state)
+            if let Seen::Is { state, links, .. } = &seen
+                && !self.still_holds(&path, &wish, state, *links)
             {
                 // It has changed since, or its anchor has: the whole state is looked at.
                 let wish = Waiting {
@@ -259,9 +259,20 @@ impl Replica {
     }
 
     /// What a look of metadata alone, or of a further name, builds on must still be what the sink has.
-    fn still_holds(&self, path: &RelPath, wish: &Waiting, state: &State) -> bool {
+    fn still_holds(
+        &self,
+        path: &RelPath,
+        wish: &Waiting,
+        state: &State,
+        links: Option<Links>,
+    ) -> bool {
         match state {
-            State::Present(_, Body::Unchanged { .. }) => !self.state_waits(path),
+            State::Present(_, Body::Unchanged { .. }) => {
+                // Nothing may have been written through a name that nobody knows or watches.
+                let knows_all = links
+                    .is_none_or(|links| self.watches_all && !self.links.misses_names(path, links));
+                knows_all && !self.state_waits(path)
+            }
             State::Present(_, Body::Link { to, .. }) => self.may_link(path, wish, to),
             _ => true,
         }

@@ -302,6 +302,8 @@ pub struct Replica {
     gather: Gather,
     /// Position of the last cause that the source has told of.
     last_pos: u64,
+    /// Every directory has a watch, so that nothing happens to an inode untold.
+    watches_all: bool,
     pub(crate) link: Option<Link>,
     /// How entries look on the target of the last session.
     pub(crate) view: Arc<View>,
@@ -345,6 +347,7 @@ impl Replica {
             links: LinkTable::new(limits.links_max),
             gather: Gather::default(),
             last_pos: 0,
+            watches_all: true,
             link: None,
             view: Arc::default(),
             losses: Losses::default(),
@@ -688,6 +691,11 @@ impl Replica {
                 self.compare(Lane::Backlog, dir, rescan);
             }
         }
+    }
+
+    /// Tells whether every directory has a watch.
+    pub fn set_watches_all(&mut self, watches_all: bool) {
+        self.watches_all = watches_all;
     }
 
     /// Owes a rescan of a subtree, which does not trust what changed within the suspicion.

@@ -483,6 +483,14 @@ impl Source {
                 self.unwatched_more += 1;
             }
         }
+        let watches_all = self.watches_all();
+        for (_, replica) in self.replicas.values_mut() {
+            replica.set_watches_all(watches_all);
+        }
+    }
+
+    fn watches_all(&self) -> bool {
+        self.unwatched.is_empty() && self.unwatched_more == 0
     }
 
     /// Directories without a watch are compared instead; those below one are covered by it.

@@ -256,8 +256,7 @@ impl Source {
     fn sees_all(&self) -> bool {
         // Half of a rename that was read says that something has changed, and not yet what.
         let knows_all = self.bindings.deadline().is_none();
-        let watches_all = self.unwatched.is_empty() && self.unwatched_more == 0;
-        self.halted.is_none() && knows_all && watches_all
+        self.halted.is_none() && knows_all && self.watches_all()
     }
 
     /// True if nothing is left to do on any sink but problems; `None` if no sink is known.

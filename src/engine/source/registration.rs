@@ -214,13 +214,10 @@ impl Source {
             return None;
         }
         self.next_key += 1;
-        self.replicas.insert(
-            self.next_key,
-            (
-                sink_id.to_owned(),
-                Replica::new(self.next_key, self.settings.limits),
-            ),
-        );
+        let mut replica = Replica::new(self.next_key, self.settings.limits);
+        replica.set_watches_all(self.watches_all());
+        self.replicas
+            .insert(self.next_key, (sink_id.to_owned(), replica));
         Some(self.next_key)
     }
 

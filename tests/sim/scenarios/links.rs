@@ -229,6 +229,36 @@ fn a_change_is_seen_under_another_name_when_its_own_is_taken() {
     w.must_settle();
 }
 
+/// What was written through a name that nobody knows, or hears of, must not get the metadata that is told
+/// by another name (seed 6073559925344).
+#[test]
+fn metadata_by_one_name_on_content_by_an_unheard_one() {
+    for is_known in [true, false] {
+        let mut w = World::quiet_with(|faults| faults.watches_max = 1);
+        make(&w, "a", "1");
+        w.mkdir("d");
+        if is_known {
+            w.ln("a", "d/b");
+        }
+        w.until("all is at the sink", |w| {
+            w.file_at_sink("a").is_some() && (!is_known || w.file_at_sink("d/b").is_some())
+        });
+        w.flow();
+        w.wait(4_000);
+        if !is_known {
+            w.ln("a", "d/b");
+        }
+        w.come_by("d/b");
+        w.write_unseen("d/b", "2");
+        w.come_by("a");
+        w.chmod("a", 0o611);
+        // At every step, each name must hold what it once was.
+        w.until("it is told", |w| {
+            w.file_at_sink("a").as_deref() == Some(b"2")
+        });
+    }
+}
+
 #[test]
 fn metadata_by_one_name_on_content_by_another() {
     let mut w = equal(&[("a", "1")]);
