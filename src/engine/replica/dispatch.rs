@@ -320,7 +320,7 @@ impl Replica {
                     further.push(how);
                     names.push((name, wish));
                 }
-                None => self.wait_for_other_name(now, lane, path, wish),
+                None => self.look_later(now, lane, path, wish),
             }
         }
         if !names.is_empty() {
@@ -482,7 +482,7 @@ impl Replica {
                     further.push(how);
                     names.push((name, wish));
                 }
-                None => self.wait_for_other_name(now, lane, path, wish),
+                None => self.look_later(now, lane, path, wish),
             }
         }
         if names.is_empty() {

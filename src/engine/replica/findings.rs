@@ -412,11 +412,14 @@ impl Replica {
             let mut wishes = queues.filter_map(|queue| queue.get(path));
             wishes.any(|wish| wish.want == Want::State) || self.ledger.holds(path)
         };
+        let waits_elsewhere =
+            |path: &RelPath| waits(path) || (!self.holds_names_apart() && self.is_unanswered(path));
         let elsewhere = || {
             let group = self.links.of(path);
-            group.is_some_and(|group| group.others(path).any(waits))
+            group.is_some_and(|group| group.others(path).any(waits_elsewhere))
         };
-        waits(path) || self.walks().any(|walk| walk.suspects(path)) || elsewhere()
+        let suspected = || self.walks().any(|walk| walk.suspects(path));
+        waits(path) || self.is_unanswered(path) || suspected() || elsewhere()
     }
 
     fn note_sent(&mut self, now: Now, lane: Lane, path: &RelPath, while_open: bool) {

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{RECHECK_MS, Replica, Rule};
+use super::{RECHECK_MS, Replica, Rule, Subject};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::work::{Further, Links, Spilled};
 use crate::engine::{Now, Stamp};
 use crate::tree::{Body, LimitKind, Name, RelPath, State};
 use crate::wire::message::Lane;
 
-/// How long a further name waits for the outcome of its anchor before it looks again, in milliseconds.
+/// How long a name waits for the outcome of what it builds on before it looks again, in milliseconds.
 const PROOF_WAIT_MS: u64 = 20;
 
 impl Replica {
@@ -20,14 +20,17 @@ impl Replica {
         !self.view.keeps(LimitKind::HardLinks)
     }
 
-    /// How to look at a name, should it be one of several; `None` if it must wait for another of them.
-    /// `batch` are names that the same look takes already.
+    /// How to look at a name, should it be one of several; `None` if it must wait for another of them, or
+    /// for the outcome of what it builds on. `batch` are names that the same look takes already.
     pub(super) fn further(
         &mut self,
         path: &RelPath,
         wish: &Waiting,
         batch: &[(Name, Waiting)],
     ) -> Option<Further> {
+        if wish.want == Want::Attributes && self.is_unanswered(path) {
+            return None;
+        }
         if !self.limits.keeps(Rule::Links) || self.holds_names_apart() {
             return Some(Further::Whole);
         }
@@ -74,6 +77,22 @@ impl Replica {
         anchor.is_some_and(|anchor| anchor.number > applied)
     }
 
+    /// True if the sink may still refuse what it was told of this name. Metadata alone might be put on an
+    /// older content of the same size and time then.
+    pub(super) fn is_unanswered(&self, path: &RelPath) -> bool {
+        let Some((dir, name)) = path.split() else {
+            return false;
+        };
+        self.on_the_way().any(|message| match &message.subject {
+            Subject::Publish(published) => published == path,
+            Subject::Entries {
+                dir: told_in,
+                names,
+            } => *told_in == dir && names.iter().any(|(told, _)| *told == name),
+            _ => false,
+        })
+    }
+
     /// True if something is still to be told of this name.
     fn is_under_way(&self, path: &RelPath, batch: &[(Name, Waiting)]) -> bool {
         let in_batch = || {
@@ -94,15 +113,9 @@ impl Replica {
             || self.renames.iter().any(|renaming| renaming.touches(path))
     }
 
-    /// Another name of the inode goes first: this one is looked at a little later.
-    pub(super) fn wait_for_other_name(
-        &mut self,
-        now: Now,
-        lane: Lane,
-        path: RelPath,
-        wish: Waiting,
-    ) {
-        let hold_ms = match self.is_unproven(&path) {
+    /// Another name of the inode goes first, or an outcome: this one is looked at a little later.
+    pub(super) fn look_later(&mut self, now: Now, lane: Lane, path: RelPath, wish: Waiting) {
+        let hold_ms = match self.is_unproven(&path) || self.is_unanswered(&path) {
             true => PROOF_WAIT_MS,
             false => self.limits.hold_off.min_ms,
         };

@@ -544,13 +544,19 @@ impl Replica {
         self.renames.push_back(renaming);
     }
 
+    /// Messages whose outcome is still to come.
+    fn on_the_way(&self) -> impl Iterator<Item = &InFlight> {
+        let applied = self.link.as_ref().map_or(0, |link| link.applied);
+        self.in_flight
+            .range(applied + 1..)
+            .map(|(_, message)| message)
+    }
+
     /// Directories at or below `from` that were sent, but whose outcome is still to come, that may have
     /// met another one at the sink, with their paths after the rename.
     fn replaced_on_the_way(&self, from: &RelPath, to: &RelPath) -> Vec<(RelPath, Stamp)> {
-        let applied = self.link.as_ref().map_or(0, |link| link.applied);
-        let on_the_way = self.in_flight.range(applied + 1..);
-        on_the_way
-            .flat_map(|(_, message)| message.replaced())
+        self.on_the_way()
+            .flat_map(InFlight::replaced)
             .filter_map(|(path, stamp)| Some((path.moved(from, to)?, stamp)))
             .collect()
     }
