@@ -85,8 +85,9 @@ impl Replica {
         }
         for (path, number) in done {
             if let Some(since_ms) = self.ledger.clear(&path, number) {
-                // Nothing below a directory with a problem was sent, nor were its events kept.
-                let stamp = self.fresh_stamp(now);
+                // Nothing below a directory with a problem was sent, nor were its events kept. Now that no
+                // problem stands for it, every flush waits for it.
+                let stamp = Stamp { pos: 0, since_ms };
                 let rescan = Rescan::of_forgotten(stamp, now, since_ms, self.last_pos);
                 self.compare(Lane::Backlog, path, rescan);
             }

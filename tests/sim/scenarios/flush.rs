@@ -241,3 +241,25 @@ fn hot_path_slow_sink() {
     assert_eq!(slow.looks, 1);
     assert!(fast.looks < 45, "a hot file is held off");
 }
+
+/// A problem that goes while a flush waits leaves nothing behind that the flush does not wait for: not
+/// the other names of its inode, nor itself (seed 6709082106296).
+#[test]
+fn a_flush_while_a_problem_goes() {
+    let mut w = equal(&[("a", "1"), ("d/x", "2")]);
+    w.ln("a", "d/b");
+    w.must_settle();
+    w.come_by("a");
+    w.readable("a", false);
+    w.write("a", "22");
+    w.until("it is a problem", |w| w.problems() > 0);
+    w.write("d/x", "33");
+    w.until("a reader is asked", |w| w.asked("d/x"));
+    let held = w.look("d/x");
+    w.flush();
+    w.readable("a", true);
+    w.until("it is none", |w| w.problems() == 0);
+    w.tell(held);
+    w.until("the flush is answered", answered);
+    w.must_settle();
+}

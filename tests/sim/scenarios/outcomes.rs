@@ -187,3 +187,20 @@ fn problem_survives_older_message() {
     w.readable("x", true);
     w.must_settle();
 }
+
+/// What a full disk refuses must not get the metadata that comes behind it: the older content there may
+/// have the same size and time (seed 6463077061926).
+#[test]
+fn metadata_behind_content_that_a_full_disk_refuses() {
+    let mut w = equal(&[("a", "old content")]);
+    w.dst.disk().bytes_max = 0;
+    w.write_unseen("a", "new content");
+    w.until("the content is at the sink", |w| w.has_work("a"));
+    w.chmod("a", 0o611);
+    w.hear();
+    w.flush();
+    assert!(!w.asked("a"), "metadata waits for the outcome");
+    w.some_steps(60);
+    w.dst.disk().bytes_max = usize::MAX;
+    w.must_settle();
+}
