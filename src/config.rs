@@ -144,6 +144,9 @@ pub struct Settings {
     /// Default 0.5; above 0, at most 1 (never).
     #[serde(deserialize_with = "share")]
     pub brake_share: f64,
+    /// The same for removals that only a walk has found. Default 0.1; above 0, at most 1.
+    #[serde(deserialize_with = "share")]
+    pub walk_brake_share: f64,
     /// Removals that never halt, however small the tree. Default 1000 entries; 0 leaves the share
     /// alone to decide.
     pub brake_floor_entries: u64,
@@ -216,6 +219,7 @@ impl Default for Settings {
             hold_off_ms_min: 200,
             hold_off_ms_max: 30_000,
             brake_share: 0.5,
+            walk_brake_share: 0.1,
             brake_floor_entries: 1000,
             read_lease: true,
             readers: if cores >= 4 { 2 } else { 1 },

@@ -35,7 +35,7 @@ const PROGRESS_TERMINAL: Duration = Duration::from_millis(500);
 const PROGRESS_PLAIN: Duration = Duration::from_secs(5);
 
 /// How long one question whether both ends are equal may take; it is asked again afterwards.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Least time between two such questions.
 const FLUSH_PAUSE: Duration = Duration::from_millis(100);
@@ -222,6 +222,14 @@ impl Push {
             if result.complete {
                 operator.close().await;
                 return verdict(&result);
+            }
+            if let Reply::Status(status) = operator.ask(Request::Status).await?
+                && let Some(why) = status.halted
+            {
+                // Nobody is there who could agree.
+                return Err(Error::Unfinished {
+                    waiting_for: format!("the source has halted, since {why}"),
+                });
             }
             tokio::time::sleep(FLUSH_PAUSE).await;
         }

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 
 use super::console::printable;
 use super::table::Table;
+use crate::engine::source::HOW_TO_GO_ON;
 use crate::report::{
     EventQueue, HotFile, LaneQueue, Limit, MountsNotEntered, Phase, ProblemsReport, QueueReport,
     Rate, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
@@ -26,11 +27,7 @@ pub(super) fn status(status: &Status) -> String {
         seconds(status.uptime_ms),
     );
     if let Some(reason) = &status.halted {
-        line(
-            &mut text,
-            "HALTED",
-            &format!("{reason}; 'osync resume' agrees"),
-        );
+        line(&mut text, "HALTED", &format!("{reason}; {HOW_TO_GO_ON}"));
     }
     events(&mut text, &status.events);
     limits(&mut text, &status.limits);

@@ -286,7 +286,8 @@ mod with_a_source {
     fn orders_are_passed_on() {
         for (args, request) in [
             (&["pause"][..], Request::Pause),
-            (&["resume"], Request::Resume),
+            (&["resume"], Request::Resume { accept: false }),
+            (&["resume", "--accept"], Request::Resume { accept: true }),
             (&["stop"], Request::Stop),
             (
                 &["flush", "--timeout", "2m"],

@@ -13,7 +13,7 @@ use crate::sink::exact::{self, Held};
 use crate::sink::exclusion::Exclusion;
 use crate::sink::reconciler::{self, Distrust};
 use crate::tree::{Body, Entry, Filter, Kind, Metadata, Name, NameRange, RelPath, State, Time};
-use crate::wire::message::{Answer, Change, Outcome, Page, Refusal};
+use crate::wire::message::{Answer, Change, Lane, Outcome, Page, Refusal};
 
 /// Stages of large files held at once; a source keeps far fewer streams.
 pub const STREAMS_MAX: usize = 64;
@@ -133,9 +133,9 @@ impl<F: Fs> Applier<F> {
     }
 
     /// Applies one change.
-    pub fn apply(&self, change: Change) -> Outcome {
+    pub fn apply(&self, lane: Lane, change: Change) -> Outcome {
         match change {
-            Change::Entries { dir, entries } => self.entries(&dir, entries),
+            Change::Entries { dir, entries } => self.entries(lane, &dir, entries),
             Change::DirMeta { dir, meta } => single(self.dir_meta(&dir, &meta)),
             Change::Rename {
                 from,
@@ -143,7 +143,7 @@ impl<F: Fs> Applier<F> {
                 kind,
                 size,
                 mtime,
-            } => single(self.rename(&from, &to, kind, size, mtime)),
+            } => single(self.rename(lane, (&from, &to), kind, size, mtime)),
             Change::Listing { dir, range, page } => Outcome {
                 answer: Some(self.compare(&dir, &range, &page)),
                 ..Outcome::default()
@@ -155,7 +155,9 @@ impl<F: Fs> Applier<F> {
                 data,
                 size,
             } => single(self.chunk(stream, offset, hole, &data, size)),
-            Change::Publish { stream, path, meta } => single(self.publish(stream, &path, &meta)),
+            Change::Publish { stream, path, meta } => {
+                single(self.publish(lane, stream, &path, &meta))
+            }
             Change::Abandon { stream } => {
                 self.lock().remove(&stream);
                 Outcome::default()
@@ -218,7 +220,7 @@ impl<F: Fs> Applier<F> {
 
     // ---- entries -----------------------------------------------------------------------------------
 
-    fn entries(&self, dir_path: &RelPath, entries: Vec<Entry>) -> Outcome {
+    fn entries(&self, lane: Lane, dir_path: &RelPath, entries: Vec<Entry>) -> Outcome {
         let mut outcome = Outcome::default();
         let dir = match self.open(dir_path) {
             Ok(dir) => dir,
@@ -237,8 +239,8 @@ impl<F: Fs> Applier<F> {
             if entry.state != State::Absent {
                 created.push(entry.name.clone());
             }
-            let done = match self.make_way(&filter, &dir, dir_path, &entry) {
-                Ok(true) => self.entry(&dir, &entry.name, entry.state),
+            let done = match self.make_way(lane, &filter, &dir, dir_path, &entry) {
+                Ok(true) => self.entry(lane, &dir, &entry.name, entry.state),
                 left => left.map(|_| false),
             };
             match done {
@@ -255,6 +257,7 @@ impl<F: Fs> Applier<F> {
     /// False if nothing is left to do.
     fn make_way(
         &self,
+        lane: Lane,
         filter: &Filter,
         dir: &F::Dir,
         dir_path: &RelPath,
@@ -273,7 +276,7 @@ impl<F: Fs> Applier<F> {
         }
         let path = dir_path.join(&entry.name);
         let left = self
-            .exclusion(filter)
+            .exclusion(lane, filter)
             .make_way(dir, &path, &entry.name, wanted);
         if left.as_ref().is_err_and(|why| **why == Refusal::Kept)
             && !self.kept_told.swap(true, Ordering::Relaxed)
@@ -286,35 +289,38 @@ impl<F: Fs> Applier<F> {
         left
     }
 
-    fn exclusion<'a>(&'a self, filter: &'a Filter) -> Exclusion<'a, F> {
+    fn exclusion<'a>(&'a self, lane: Lane, filter: &'a Filter) -> Exclusion<'a, F> {
         Exclusion {
             fs: &self.fs,
             filter,
             brake: &self.brake,
+            lane,
         }
     }
 
     /// Brings one name to its state. True if a directory had to be made.
-    fn entry(&self, dir: &F::Dir, name: &Name, state: State) -> Result<bool, Refused> {
+    fn entry(&self, lane: Lane, dir: &F::Dir, name: &Name, state: State) -> Result<bool, Refused> {
         match state {
-            State::Absent => self.remove(dir, name).map(|()| false),
+            State::Absent => self.remove(lane, dir, name).map(|()| false),
             State::Present(meta, body) => match body {
                 Body::Content(content) => {
                     let stage = step("create", self.fs.stage())?;
                     step("write", self.fs.write_at(&stage, 0, &content))?;
-                    self.place(dir, name, stage, &meta).map(|()| false)
+                    self.place(lane, (dir, name), stage, &meta).map(|()| false)
                 }
                 Body::Unchanged { links } => {
                     self.metadata_alone(dir, name, &meta, links).map(|()| false)
                 }
                 Body::Link { to, links } => self
-                    .further_name(dir, name, &meta, &to, links)
+                    .further_name(lane, (dir, name), &meta, &to, links)
                     .map(|()| false),
                 Body::Target(target) => self
-                    .place_special(dir, name, &meta, &target)
+                    .place_special(lane, (dir, name), &meta, &target)
                     .map(|()| false),
                 Body::Empty if meta.kind == Kind::Dir => self.directory(dir, name, &meta),
-                Body::Empty => self.place_special(dir, name, &meta, &[]).map(|()| false),
+                Body::Empty => self
+                    .place_special(lane, (dir, name), &meta, &[])
+                    .map(|()| false),
             },
         }
     }
@@ -347,8 +353,8 @@ impl<F: Fs> Applier<F> {
     /// Makes `name` a further name of what `other` is, if that is what the source described (rule 27).
     fn further_name(
         &self,
-        dir: &F::Dir,
-        name: &Name,
+        lane: Lane,
+        (dir, name): (&F::Dir, &Name),
         meta: &Metadata,
         other: &RelPath,
         links: Option<u64>,
@@ -369,7 +375,7 @@ impl<F: Fs> Applier<F> {
         match self.fs.stat(dir, name) {
             Ok(there) if there.same_inode(&stat) => {}
             Ok(there) if there.kind == Kind::Dir => {
-                self.remove(dir, name)?;
+                self.remove(lane, dir, name)?;
                 names += 1;
             }
             Ok(_) => names += 1,
@@ -387,13 +393,13 @@ impl<F: Fs> Applier<F> {
 
     fn place(
         &self,
-        dir: &F::Dir,
-        name: &Name,
+        lane: Lane,
+        (dir, name): (&F::Dir, &Name),
         stage: F::File,
         meta: &Metadata,
     ) -> Result<(), Refused> {
         match self.fs.stat(dir, name) {
-            Ok(stat) if stat.kind == Kind::Dir => self.remove(dir, name)?,
+            Ok(stat) if stat.kind == Kind::Dir => self.remove(lane, dir, name)?,
             Ok(_) => {}
             Err(_) => self.brake.add(1),
         }
@@ -402,14 +408,14 @@ impl<F: Fs> Applier<F> {
 
     fn place_special(
         &self,
-        dir: &F::Dir,
-        name: &Name,
+        lane: Lane,
+        (dir, name): (&F::Dir, &Name),
         meta: &Metadata,
         target: &[u8],
     ) -> Result<(), Refused> {
         match self.fs.publish_special(dir, name, meta, target) {
             Err(error) if is(&error, libc::EISDIR) => {
-                self.remove(dir, name)?;
+                self.remove(lane, dir, name)?;
                 step("publish", self.fs.publish_special(dir, name, meta, target))
             }
             placed => step("publish", placed),
@@ -432,19 +438,19 @@ impl<F: Fs> Applier<F> {
         Ok(true)
     }
 
-    fn remove(&self, dir: &F::Dir, name: &Name) -> Result<(), Refused> {
+    fn remove(&self, lane: Lane, dir: &F::Dir, name: &Name) -> Result<(), Refused> {
         let stat = match self.fs.stat(dir, name) {
             Ok(stat) => stat,
             Err(error) if is(&error, libc::ENOENT) => return Ok(()),
             Err(error) => return Err(refused("stat", &error)),
         };
         if stat.kind != Kind::Dir {
-            self.brake.admit(1)?;
+            self.brake.admit(lane, 1)?;
             return step("remove", self.fs.remove_file(dir, name));
         }
-        let most = self.brake.room();
+        let most = self.brake.room(lane);
         let count = step("count", reconciler::count(&self.fs, dir, Some(name), most))?;
-        self.brake.admit(count)?;
+        self.brake.admit(lane, count)?;
         step("remove", self.fs.remove_tree(dir, name))
     }
 
@@ -455,7 +461,8 @@ impl<F: Fs> Applier<F> {
     }
 
     fn dir_meta(&self, path: &RelPath, meta: &Metadata) -> Result<(), Refused> {
-        self.exclusion(&self.filter()).admit(path, Kind::Dir)?;
+        self.exclusion(Lane::Live, &self.filter())
+            .admit(path, Kind::Dir)?;
         let dir = self.open(path)?;
         step("set metadata", self.fs.set_dir_meta(&dir, meta))
     }
@@ -464,8 +471,8 @@ impl<F: Fs> Applier<F> {
 
     fn rename(
         &self,
-        from: &RelPath,
-        to: &RelPath,
+        lane: Lane,
+        (from, to): (&RelPath, &RelPath),
         kind: Kind,
         size: u64,
         mtime: Time,
@@ -488,7 +495,7 @@ impl<F: Fs> Applier<F> {
         }
         let filter = self.filter();
         if !filter.is_empty() {
-            let exclusion = self.exclusion(&filter);
+            let exclusion = self.exclusion(lane, &filter);
             exclusion.admit_rename(from, (&new, to), kind)?;
         }
         if let Ok(there) = self.fs.stat(&new, &to_name) {
@@ -498,7 +505,7 @@ impl<F: Fs> Applier<F> {
                 return Err(mismatch());
             }
             if !fits || kind == Kind::Dir {
-                self.remove(&new, &to_name)?;
+                self.remove(lane, &new, &to_name)?;
             }
         }
         let renamed = self.fs.rename(&old, &from_name, &new, &to_name);
@@ -549,7 +556,13 @@ impl<F: Fs> Applier<F> {
         Ok(Stage { file, end: 0, size })
     }
 
-    fn publish(&self, stream: u64, path: &RelPath, meta: &Metadata) -> Result<(), Refused> {
+    fn publish(
+        &self,
+        lane: Lane,
+        stream: u64,
+        path: &RelPath,
+        meta: &Metadata,
+    ) -> Result<(), Refused> {
         // A stage that could not be written was freed, and its stream is refused here.
         let stage = self
             .lock()
@@ -563,10 +576,10 @@ impl<F: Fs> Applier<F> {
         self.check_free(&dir, &name)?;
         let filter = self.filter();
         if !filter.is_empty() {
-            let exclusion = self.exclusion(&filter);
+            let exclusion = self.exclusion(lane, &filter);
             exclusion.make_way(&dir, path, &name, Some(meta.kind))?;
         }
-        let placed = self.place(&dir, &name, stage.file, meta);
+        let placed = self.place(lane, (&dir, &name), stage.file, meta);
         self.windows.created(&dir_path, [&name]);
         placed
     }

@@ -7,14 +7,14 @@ use tokio::sync::mpsc;
 use super::applier::Applier;
 use crate::error::Error;
 use crate::fs::real::RealFs;
-use crate::wire::message::{Change, Outcome};
+use crate::wire::message::{Change, Lane, Outcome};
 
 /// Outcomes that wait for the loop; appliers wait when there are more.
 const OUTCOMES_MAX: usize = 1024;
 
 /// The threads. Dropping it ends them after what they are doing.
 pub(super) struct Appliers {
-    changes: crossbeam_channel::Sender<(u64, Change)>,
+    changes: crossbeam_channel::Sender<(u64, Lane, Change)>,
     outcomes: mpsc::Receiver<(u64, Outcome)>,
 }
 
@@ -22,16 +22,16 @@ impl Appliers {
     /// Starts so many threads.
     pub(super) fn start(applier: &Arc<Applier<RealFs>>, threads: usize) -> Result<Self, Error> {
         // The engine bounds what is under way, so this never grows beyond that.
-        let (changes, to_do) = crossbeam_channel::unbounded::<(u64, Change)>();
+        let (changes, to_do) = crossbeam_channel::unbounded::<(u64, Lane, Change)>();
         let (results, outcomes) = mpsc::channel(OUTCOMES_MAX);
         for number in 0..threads {
             let (applier, to_do, results) = (Arc::clone(applier), to_do.clone(), results.clone());
             std::thread::Builder::new()
                 .name(format!("applier-{number}"))
                 .spawn(move || {
-                    for (number, change) in to_do {
+                    for (number, lane, change) in to_do {
                         if results
-                            .blocking_send((number, applier.apply(change)))
+                            .blocking_send((number, applier.apply(lane, change)))
                             .is_err()
                         {
                             return;
@@ -53,9 +53,9 @@ impl Appliers {
     }
 
     /// Hands out a change, never waiting.
-    pub(super) fn apply(&self, number: u64, change: Change) {
+    pub(super) fn apply(&self, number: u64, lane: Lane, change: Change) {
         // Without appliers nothing is ever applied, which the loop notices.
-        let _ = self.changes.send((number, change));
+        let _ = self.changes.send((number, lane, change));
     }
 
     /// The next outcome; `None` if all appliers broke down. Safe to cancel.

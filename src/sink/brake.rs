@@ -1,11 +1,12 @@
 //! The brake on removals (I7): a wiped source must not wipe the target.
 //!
-//! Entries are counted before they go, in both lanes alike. What is removed beyond the limit within an
-//! hour is refused until the operator agrees.
+//! Entries are counted before they go. What is removed beyond the limit within an hour is refused until
+//! the operator agrees. Removals that a walk has found count against a tighter share as well: nobody saw
+//! them happen, and a source that is not what it was is found by a walk.
 
 use std::sync::Mutex;
 
-use crate::wire::message::Refusal;
+use crate::wire::message::{Lane, Refusal};
 
 /// Removals are forgiven over this time, in milliseconds.
 const FORGIVE_MS: u64 = 3_600_000;
@@ -16,11 +17,14 @@ pub struct Brake {
     state: Mutex<State>,
     floor: u64,
     share: f64,
+    walk_share: f64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     removed: f64,
+    /// Those of them that walks have found.
+    removed_by_walks: f64,
     now_ms: u64,
     /// Entries in the target, as far as counted.
     entries: u64,
@@ -36,7 +40,14 @@ impl Brake {
             state: Mutex::new(State::default()),
             floor,
             share,
+            walk_share: share,
         }
+    }
+
+    /// The same, but of what walks have found only this share is admitted.
+    #[must_use]
+    pub fn with_walk_share(self, walk_share: f64) -> Self {
+        Self { walk_share, ..self }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -48,10 +59,12 @@ impl Brake {
 
     /// Tells the time; removals of long ago are forgiven.
     pub fn tick(&self, now_ms: u64) {
-        let limit = self.limit() as f64;
+        let [limit, walk_limit] =
+            [self.share, self.walk_share].map(|share| self.limit(share) as f64);
         let mut state = self.lock();
         let passed = now_ms.saturating_sub(state.now_ms) as f64 / FORGIVE_MS as f64;
         state.removed = (state.removed - limit * passed).max(0.0);
+        state.removed_by_walks = (state.removed_by_walks - walk_limit * passed).max(0.0);
         state.now_ms = now_ms;
     }
 
@@ -61,33 +74,37 @@ impl Brake {
         self.lock().entries += entries;
     }
 
-    fn limit(&self) -> u64 {
+    fn limit(&self, share: f64) -> u64 {
         let entries = self.lock().entries;
-        self.floor.max((entries as f64 * self.share) as u64)
+        self.floor.max((entries as f64 * share) as u64)
     }
 
-    /// How many entries may be removed now.
+    /// How many entries may be removed now for this lane.
     #[must_use]
-    pub fn room(&self) -> u64 {
-        let limit = self.limit();
+    pub fn room(&self, lane: Lane) -> u64 {
+        let [limit, walk_limit] = [self.share, self.walk_share].map(|share| self.limit(share));
         let state = self.lock();
-        if state.released {
-            u64::MAX
-        } else {
-            limit.saturating_sub(state.removed as u64)
+        let room = limit.saturating_sub(state.removed as u64);
+        match lane {
+            _ if state.released => u64::MAX,
+            Lane::Live => room,
+            Lane::Backlog => room.min(walk_limit.saturating_sub(state.removed_by_walks as u64)),
         }
     }
 
-    /// Takes entries that are about to be removed.
+    /// Takes entries that are about to be removed for this lane.
     ///
     /// # Errors
     /// [`Refusal::Halted`] if they are more than there is room for.
-    pub fn admit(&self, entries: u64) -> Result<(), Box<Refusal>> {
-        if entries > self.room() {
+    pub fn admit(&self, lane: Lane, entries: u64) -> Result<(), Box<Refusal>> {
+        if entries > self.room(lane) {
             return Err(Box::new(Refusal::Halted));
         }
         let mut state = self.lock();
         state.removed += entries as f64;
+        if lane == Lane::Backlog {
+            state.removed_by_walks += entries as f64;
+        }
         state.entries = state.entries.saturating_sub(entries);
         Ok(())
     }
@@ -96,6 +113,7 @@ impl Brake {
     pub fn release(&self) {
         let mut state = self.lock();
         state.removed = 0.0;
+        state.removed_by_walks = 0.0;
         state.released = true;
     }
 
@@ -113,15 +131,34 @@ mod tests {
     #[test]
     fn admits_the_floor_or_the_share_and_forgives_with_time() {
         let brake = Brake::new(10, 0.1);
-        assert!(brake.admit(10).is_ok());
-        assert_eq!(*brake.admit(1).unwrap_err(), Refusal::Halted);
+        let admit = |entries| brake.admit(Lane::Live, entries);
+        assert!(admit(10).is_ok());
+        assert_eq!(*admit(1).unwrap_err(), Refusal::Halted);
         brake.tick(FORGIVE_MS / 2);
-        assert!(brake.admit(5).is_ok() && brake.admit(1).is_err());
+        assert!(admit(5).is_ok() && admit(1).is_err());
         brake.add(1000);
-        assert!(brake.admit(80).is_ok() && brake.admit(20).is_err());
+        assert!(admit(80).is_ok() && admit(20).is_err());
         brake.release();
-        assert!(brake.admit(1_000_000).is_ok());
+        assert!(admit(1_000_000).is_ok());
         brake.engage();
-        assert!(brake.admit(1).is_err());
+        assert!(admit(1).is_err());
+    }
+
+    #[test]
+    fn admits_less_of_what_walks_have_found() {
+        let brake = Brake::new(10, 0.5).with_walk_share(0.1);
+        brake.add(1000);
+        assert!(brake.admit(Lane::Backlog, 101).is_err());
+        assert!(brake.admit(Lane::Backlog, 100).is_ok());
+        assert_eq!(brake.room(Lane::Backlog), 0);
+        assert!(brake.admit(Lane::Live, 300).is_ok(), "live has the rest");
+        brake.tick(FORGIVE_MS);
+        assert_eq!(brake.room(Lane::Backlog), 20, "60 of 600 were forgiven");
+        assert!(brake.admit(Lane::Live, 150).is_ok());
+        assert_eq!(
+            brake.room(Lane::Backlog),
+            0,
+            "live removals count for walks too"
+        );
     }
 }

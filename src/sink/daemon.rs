@@ -25,7 +25,7 @@ use crate::engine::Now;
 use crate::engine::session::Heartbeat;
 use crate::engine::sink::{self as engine, Action, Event, Sink, Standing};
 use crate::error::Error;
-use crate::fs::real::{MountTable, RealFs, SinkOptions as FsOptions};
+use crate::fs::real::{MountTable, RealFs, RootIdentity, SinkOptions as FsOptions};
 use crate::owners;
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SinkState, StateDir, random, random_id};
@@ -224,6 +224,8 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Links, Error>>>>;
 /// The loop and everything that it owns.
 struct Daemon {
     clock: Clock,
+    root: PathBuf,
+    identity: RootIdentity,
     engine: Sink,
     actions: Vec<Action>,
     route: Route,
@@ -246,7 +248,7 @@ struct Daemon {
 impl Daemon {
     fn new(target: Target, settings: &Settings) -> Result<Self, Error> {
         let Target {
-            path: _,
+            path,
             fs,
             dir,
             state,
@@ -261,7 +263,9 @@ impl Daemon {
         };
         dir.save(&state)
             .map_err(|error| Error::io("write the state in", dir.path(), error))?;
-        let brake = Brake::new(settings.brake_floor_entries, settings.brake_share);
+        let identity = fs.identity();
+        let brake = Brake::new(settings.brake_floor_entries, settings.brake_share)
+            .with_walk_share(settings.walk_brake_share);
         let applier = Applier::new(fs, brake, distrust);
         // Where names stand for others, what is found under one must not change meanwhile.
         let (applier, appliers) = if limits.has(LimitKind::FoldedNames) {
@@ -295,6 +299,8 @@ impl Daemon {
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             clock: Clock::start(),
+            root: path,
+            identity,
             engine,
             actions,
             route: Route::new(settings),
@@ -374,7 +380,7 @@ impl Daemon {
                 self.connecting = None;
                 self.tell(now, Event::Stop);
             }
-            Wake::Housekeeping => self.keep_house(now),
+            Wake::Housekeeping => self.keep_house(now)?,
             Wake::Deadline => {}
         }
         Ok(())
@@ -423,13 +429,19 @@ impl Daemon {
         self.tell(now, Event::Applied(number, outcome));
     }
 
-    fn keep_house(&mut self, now: Now) {
+    fn keep_house(&mut self, now: Now) -> Result<(), Error> {
+        // Whatever is in its place now is not what the next start may take for the target (I7).
+        root::still_there(&self.root, self.identity).map_err(|reason| Error::Root {
+            path: self.root.clone(),
+            reason,
+        })?;
         let brake = &self.applier.brake;
         brake.tick(now.ms);
         if self.is_released && now.ms >= self.busy_ms + RELEASED_MS {
             self.is_released = false;
             brake.engage();
         }
+        Ok(())
     }
 
     // ---- actions -----------------------------------------------------------------------------------
@@ -455,9 +467,13 @@ impl Daemon {
             Action::SendData(number, message) => {
                 self.send(Link::Data(number), encode_to_source(&message));
             }
-            Action::Apply { number, change } => {
+            Action::Apply {
+                number,
+                lane,
+                change,
+            } => {
                 self.busy_ms = now.ms;
-                self.appliers.apply(number, change);
+                self.appliers.apply(number, lane, change);
             }
             Action::FreeStages => self.applier.free_stages(),
             Action::Filter(filter) => self.applier.set_filter(filter),

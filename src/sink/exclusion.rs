@@ -7,13 +7,15 @@ use super::brake::Brake;
 use super::removal::{can_move, prune, survey};
 use crate::fs::Fs;
 use crate::tree::{Filter, Kind, Name, RelPath};
-use crate::wire::message::Refusal;
+use crate::wire::message::{Lane, Refusal};
 
 /// Keeps changes away from what is excluded.
 pub(super) struct Exclusion<'a, F: Fs> {
     pub(super) fs: &'a F,
     pub(super) filter: &'a Filter,
     pub(super) brake: &'a Brake,
+    /// The lane that removals count for.
+    pub(super) lane: Lane,
 }
 
 type Refused = Box<Refusal>;
@@ -74,11 +76,12 @@ impl<F: Fs> Exclusion<'_, F> {
     /// nothing excluded, so that it can go as a whole.
     fn prune(&self, path: &RelPath) -> Result<bool, Refused> {
         let failed = |error: io::Error| problem("remove", error.raw_os_error().unwrap_or(0));
-        let found = survey(self.fs, path, self.filter, self.brake.room()).map_err(failed)?;
+        let found =
+            survey(self.fs, path, self.filter, self.brake.room(self.lane)).map_err(failed)?;
         if !found.holds_excluded {
             return Ok(false);
         }
-        self.brake.admit(found.removable)?;
+        self.brake.admit(self.lane, found.removable)?;
         let is_gone = prune(self.fs, path, self.filter).map_err(failed)?;
         Ok(!is_gone)
     }

@@ -12,15 +12,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
+use super::emptied::Emptied;
 use super::memory::Memory;
 use super::mounts::Mounts;
 use super::reader::ReaderSettings;
 use super::reading::Readers;
 use super::scratch::Scratch;
 use super::watch::inotify::InotifyLimits;
-use super::watch::{self as events, Pollable, RawEvent};
+use super::watch::{self as events, Pollable, RawEvent, What};
 use crate::channel::zmq::{Exposure, Listener};
-use crate::channel::{Channel, Incoming};
+use crate::channel::{Channel, Incoming, Peer};
 use crate::clock::Clock;
 use crate::config::{Address, OnCritical, Settings, WatchBackend};
 use crate::engine::queue::HoldOff;
@@ -37,6 +38,7 @@ use crate::report::Limit;
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SourceState, StateDir, random, random_id};
 use crate::tree::{Escaped, LimitKind, RelPath};
+use crate::wire::message::{Command, ErrorAnswer, ErrorCode, Reply};
 use crate::wire::{decode_command, decode_to_source, encode_command, encode_to_sink};
 
 /// Where a source listens, with the ports that it was given.
@@ -80,23 +82,65 @@ pub async fn run(options: Options) -> Result<(), Error> {
         on_listening,
         mut stop,
     } = options;
-    let clock = Clock::start();
-    let opened = open(&root, &settings)?;
+    let mut start = Start {
+        command: settings.command.to_string(),
+        data: settings.data.to_string(),
+        accepted: false,
+    };
+    let mut on_listening = Some(on_listening);
+    loop {
+        let opened = open(&root, &settings, start.accepted)?;
+        let (mut daemon, listening) = listen(opened, &settings, &start).await?;
+        start = Start {
+            command: listening.command.to_string(),
+            data: listening.data.to_string(),
+            accepted: false,
+        };
+        if let Some(tell) = on_listening.take() {
+            tell(listening);
+        }
+        let ended = daemon.serve(&mut stop).await;
+        daemon.close().await;
+        match ended? {
+            Ended::Over => return Ok(()),
+            // What was opened, and what was known of it, belongs to the root as it was.
+            Ended::Reopen { accepted } => start.accepted = accepted,
+        }
+    }
+}
+
+/// How a root is opened.
+struct Start {
+    command: String,
+    data: String,
+    /// The operator agrees to whatever is there now.
+    accepted: bool,
+}
+
+/// Why the loop ended.
+enum Ended {
+    Over,
+    Reopen { accepted: bool },
+}
+
+async fn listen(
+    opened: Opened,
+    settings: &Settings,
+    start: &Start,
+) -> Result<(Daemon, Listening), Error> {
     let exposure = if settings.insecure_bind {
         Exposure::Anywhere
     } else {
         Exposure::Loopback
     };
-    let (command, command_at) = Listener::bind(&settings.command.to_string(), exposure).await?;
-    let (data, data_at) = Listener::bind(&settings.data.to_string(), exposure).await?;
-    let mut daemon = Daemon::new(clock, opened, command, data, &settings)?;
-    on_listening(Listening {
+    let (command, command_at) = Listener::bind(&start.command, exposure).await?;
+    let (data, data_at) = Listener::bind(&start.data, exposure).await?;
+    let listening = Listening {
         command: bound(&command_at)?,
         data: bound(&data_at)?,
-    });
-    let ended = daemon.serve(&mut stop).await;
-    daemon.close().await;
-    ended
+    };
+    let daemon = Daemon::new(opened, command, data, settings, start.accepted)?;
+    Ok((daemon, listening))
 }
 
 fn bound(address: &str) -> Result<Address, Error> {
@@ -117,7 +161,7 @@ struct Opened {
     limits: Vec<Limit>,
 }
 
-fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
+fn open(given: &std::path::Path, settings: &Settings, accepted: bool) -> Result<Opened, Error> {
     let base = settings.state_dir()?;
     let path = root::check(given, Use::Source, &base)?;
     ignore_lease_signal()
@@ -146,7 +190,7 @@ fn open(given: &std::path::Path, settings: &Settings) -> Result<Opened, Error> {
     }
     let mounts = Mounts::open(&fs, &path, &notes, settings)?;
     let dir = StateDir::open(&base, Role::Source, &path, fs.identity())?;
-    let state = remembered(&dir, &path, fs.identity(), &mounts)?;
+    let state = remembered(&dir, &path, fs.identity(), &mounts, accepted)?;
     let root_fd = fs
         .root()
         .and_then(|root| root.as_fd().try_clone_to_owned())
@@ -191,12 +235,14 @@ fn uncloned(given: &std::path::Path, error: &std::io::Error) -> Error {
 }
 
 /// The state of this root. Another directory in its place, or of something mounted below it, is another
-/// source, to which no resume point applies; an empty one is most likely a mount that is missing.
+/// source, to which no resume point applies; an empty one is most likely a mount that is missing, unless
+/// it was accepted.
 fn remembered(
     dir: &StateDir,
     path: &std::path::Path,
     identity: RootIdentity,
     mounts: &Mounts,
+    accepted: bool,
 ) -> Result<SourceState, Error> {
     let root = KnownRoot::new(path, identity);
     let known: Option<SourceState> = dir.load()?;
@@ -209,12 +255,15 @@ fn remembered(
     };
     let is_empty = || root::is_empty(path).map_err(|error| Error::io("list", path, error));
     let mut replaced = known.as_ref().is_some_and(|known| known.root != root);
-    if replaced && is_empty()? {
+    if replaced && !accepted && is_empty()? {
         let what = "it is empty and not the directory that it was; mount the right one";
         return Err(unlike(what.to_owned()));
     }
     if let Some(known) = &known {
-        replaced |= mounts.replaced(&known.mounts).map_err(unlike)?;
+        replaced |= match mounts.replaced(&known.mounts) {
+            Err(_) if accepted => true,
+            compared => compared.map_err(unlike)?,
+        };
     }
     let mounts = mounts.known();
     match known {
@@ -303,20 +352,22 @@ struct Daemon {
     root: PathBuf,
     identity: RootIdentity,
     mounts: Mounts,
+    emptied: Emptied,
     memory: Memory,
     housekeeping: Interval,
     is_stopping: bool,
-    is_over: bool,
+    ended: Option<Ended>,
 }
 
 impl Daemon {
     fn new(
-        clock: Clock,
         opened: Opened,
         command: Listener,
         data: Listener,
         settings: &Settings,
+        accepted: bool,
     ) -> Result<Self, Error> {
+        let clock = Clock::start();
         let mut actions = Vec::new();
         let mut engine = Source::new(
             engine_settings(&opened, settings)?,
@@ -356,18 +407,19 @@ impl Daemon {
             )?,
             scratch_dir: opened.dir.path().to_owned(),
             scratches: HashMap::new(),
+            emptied: Emptied::new(&opened.path, accepted),
             root: opened.path,
             identity,
             mounts: opened.mounts,
             memory: Memory::new(opened.dir, opened.state)?,
             housekeeping,
             is_stopping: false,
-            is_over: false,
+            ended: None,
         })
     }
 
     /// Turns until the engine has ended.
-    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Error> {
+    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Ended, Error> {
         self.carry_out();
         loop {
             let wake = self.wait(stop).await;
@@ -381,8 +433,8 @@ impl Daemon {
             }
             self.engine.advance(now, &mut self.actions);
             self.carry_out();
-            if self.is_over {
-                return Ok(());
+            if let Some(ended) = self.ended.take() {
+                return Ok(ended);
             }
         }
     }
@@ -451,10 +503,11 @@ impl Daemon {
         Ok(())
     }
 
-    /// What readers saw is told only if every mount was what it was when they looked (rule 32); else it is
-    /// dropped, as nothing is done any more.
+    /// What readers saw is told only if the root was not emptied, and every mount was what it was when they
+    /// looked (rule 32); else it is dropped, as nothing is done any more.
     fn tell_found(&mut self, now: Now, ticket: Ticket, finding: Finding) {
-        if let Err(why) = self.mounts.still_there_if_changed() {
+        let seen = self.mounts.still_there_if_changed();
+        if let Err(why) = seen.and_then(|()| self.emptied.admit(&finding)) {
             return self.tell(now, Event::RootLost(why));
         }
         self.tell(now, Event::Found(ticket, finding));
@@ -495,6 +548,7 @@ impl Daemon {
         if let Err(why) = seen.and_then(|()| self.mounts.still_there()) {
             self.tell(now, Event::RootLost(why));
         }
+        self.emptied.look();
         if self.mounts.look_again() {
             self.tell(now, Event::MountsNotEntered(self.mounts.report()));
         }
@@ -511,6 +565,9 @@ impl Daemon {
             .read(&mut raw, BATCH_MAX)
             .map_err(|error| Error::io("read events of", &self.root, error))?;
         for event in raw.drain(..) {
+            if matches!(event.what, What::Created | What::MovedTo(_)) {
+                self.emptied.name_came();
+            }
             self.tell(now, Event::Raw(event));
         }
         self.raw = raw;
@@ -611,8 +668,39 @@ impl Daemon {
                 urgent: false,
                 text,
             } => tracing::info!("{text}"),
-            Action::Exit => self.is_over = true,
+            Action::Reopen { peer, id, accept } => self.reopen(peer, id, accept),
+            Action::Exit => self.ended = Some(Ended::Over),
         }
+    }
+
+    fn reopen(&mut self, peer: Peer, id: u64, accept: bool) {
+        let reply = match self.may_reopen(accept) {
+            Ok(()) => {
+                tracing::info!("begins anew with the root as it is now");
+                self.ended = Some(Ended::Reopen { accepted: accept });
+                Reply::Done
+            }
+            Err(why) => Reply::Refused(ErrorAnswer {
+                code: ErrorCode::OutOfPhase,
+                message: format!("{why}; {}", engine::HOW_TO_GO_ON),
+            }),
+        };
+        let message = Command::Reply { id, reply };
+        self.command.send(peer, encode_command(&message));
+    }
+
+    /// Why the root cannot be gone on with, if it cannot.
+    fn may_reopen(&self, accept: bool) -> Result<(), String> {
+        if accept {
+            return match self.root.metadata() {
+                Ok(root) if root.is_dir() => Ok(()),
+                Ok(_) => Err("the root is no directory".to_owned()),
+                Err(error) => Err(format!("the root cannot be reached: {error}")),
+            };
+        }
+        root::still_there(&self.root, self.identity)?;
+        self.mounts.still_there()?;
+        self.emptied.restored()
     }
 
     fn scratch(&mut self, key: u64) -> &mut Scratch {

@@ -1,6 +1,7 @@
 //! The source endpoint: FileEvents (`watch`), readers, DataService and FlowControl.
 
 pub mod daemon;
+mod emptied;
 mod memory;
 mod mounts;
 pub mod reader;

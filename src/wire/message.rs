@@ -482,8 +482,11 @@ pub enum Request {
     },
     /// Send nothing until resumed; changes are still collected.
     Pause,
-    /// Go on after a pause; agree to removals that the brake holds.
-    Resume,
+    /// Go on after a pause, or once what has halted the source is as it was.
+    Resume {
+        /// Agree to what is held back: removals that the brake holds, or a root that is not what it was.
+        accept: bool,
+    },
     /// Compare this subtree again.
     Rescan {
         /// Its top.

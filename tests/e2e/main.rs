@@ -13,6 +13,7 @@ mod sshd;
 mod tree;
 mod wait;
 
+mod accidents;
 mod bad_input;
 mod fidelity;
 mod filters;

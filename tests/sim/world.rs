@@ -20,7 +20,7 @@ use osync::sink::brake::Brake;
 use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
 use osync::source::watch::Watch;
 use osync::tree::{Kind, LimitKind, OwnerTables, RelPath, State as EntryState, Time, View};
-use osync::wire::message::{Change, Command, Credit, Outcome, Reply, Request, ToSink};
+use osync::wire::message::{Change, Command, Credit, Lane, Outcome, Reply, Request, ToSink};
 use osync::wire::{self, Frames};
 
 use crate::faults::Faults;
@@ -440,6 +440,7 @@ impl World {
                 return;
             };
             match action {
+                source::Action::Reopen { .. } => unreachable!("no history halts a source"),
                 source::Action::Bind { path } => {
                     let result = process
                         .watch
@@ -678,7 +679,7 @@ impl World {
                         wire.up.push_back(Some(wire::encode_to_source(&message)));
                     }
                 }
-                sink::Action::Apply { number, change } => process.work.push((number, change)),
+                sink::Action::Apply { number, change, .. } => process.work.push((number, change)),
                 sink::Action::FreeStages => process.applier.free_stages(),
                 sink::Action::Filter(filter) => process.applier.set_filter(filter),
                 sink::Action::Sync { standing, .. } => process.sync = Some(standing),
@@ -729,7 +730,7 @@ impl World {
         let Some(process) = &mut self.sink else {
             return;
         };
-        let outcome = process.applier.apply(change);
+        let outcome = process.applier.apply(Lane::Live, change);
         process.applied.push((number, outcome.clone()));
         self.say(|| format!("a{number} = {outcome:?}"));
     }

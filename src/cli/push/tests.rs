@@ -8,7 +8,9 @@ use tokio::sync::watch;
 use super::*;
 use crate::channel::zmq::{Exposure, Listener};
 use crate::channel::{Channel, Incoming};
+use crate::cli::render::tests::sample_status;
 use crate::cli::tests::console;
+use crate::report::Status;
 use crate::wire::message::{Command, FlushResult};
 use crate::wire::{decode_command, encode_command};
 
@@ -35,6 +37,7 @@ struct Source {
     address: mpsc::Sender<String>,
     stop: watch::Receiver<bool>,
     problems: u64,
+    halted: Option<String>,
 }
 
 async fn serve(source: Source) -> Result<(), Error> {
@@ -42,6 +45,7 @@ async fn serve(source: Source) -> Result<(), Error> {
         address,
         mut stop,
         problems,
+        halted,
     } = source;
     let (mut listener, bound) = Listener::bind("tcp://127.0.0.1:0", Exposure::Loopback).await?;
     address.send(bound).unwrap();
@@ -54,27 +58,23 @@ async fn serve(source: Source) -> Result<(), Error> {
         let Incoming::Packet(peer, frames) = incoming else {
             continue;
         };
-        let Ok(Command::Request {
-            id,
-            request: Request::Flush { .. },
-        }) = decode_command(&frames)
-        else {
+        let Ok(Command::Request { id, request }) = decode_command(&frames) else {
             continue;
         };
-        let complete = flushes.fetch_add(1, Ordering::Relaxed) > 0;
-        let result = FlushResult {
-            complete,
-            problems,
-            waiting_for: "the first walk".into(),
-            limits: Vec::new(),
-        };
-        listener.send(
-            peer,
-            encode_command(&Command::Reply {
-                id,
-                reply: Reply::Flush(result),
+        let reply = match request {
+            Request::Flush { .. } => Reply::Flush(FlushResult {
+                complete: flushes.fetch_add(1, Ordering::Relaxed) > 0,
+                problems,
+                waiting_for: "the first walk".into(),
+                limits: Vec::new(),
             }),
-        );
+            Request::Status => Reply::Status(Box::new(Status {
+                halted: halted.clone(),
+                ..sample_status()
+            })),
+            _ => continue,
+        };
+        listener.send(peer, encode_command(&Command::Reply { id, reply }));
     }
 }
 
@@ -94,12 +94,26 @@ fn push<F>(once: bool, problems: u64, sink: fn(watch::Receiver<bool>) -> F) -> R
 where
     F: Future<Output = Result<(), Error>> + 'static,
 {
+    push_from(None, once, problems, sink)
+}
+
+/// The same with a source that may have halted.
+fn push_from<F>(
+    halted: Option<&str>,
+    once: bool,
+    problems: u64,
+    sink: fn(watch::Receiver<bool>) -> F,
+) -> Result<(), u8>
+where
+    F: Future<Output = Result<(), Error>> + 'static,
+{
     let stop = Stop::unattended();
     let (address, bound) = mpsc::channel();
     let options = Source {
         address,
         stop: stop.subscribe(),
         problems,
+        halted: halted.map(str::to_owned),
     };
     let source = Endpoint::start("source", serve, options).unwrap();
     let (sink_stop, sink_stops) = watch::channel(false);
@@ -123,6 +137,11 @@ fn once_ends_as_soon_as_both_are_equal() {
 #[test]
 fn once_does_not_claim_success_with_problems_left() {
     assert_eq!(push(true, 3, wait), Err(2));
+}
+
+#[test]
+fn once_does_not_wait_for_an_operator() {
+    assert_eq!(push_from(Some("the root is empty"), true, 0, wait), Err(75));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use super::Now;
 use super::session::{Heartbeat, Pulse};
 use crate::tree::{Filter, OwnerTables, TargetLimits};
 use crate::wire::message::{
-    Change, Command, Credit, ErrorAnswer, ErrorCode, Outcome, RegistrationRequest, ResumePoint,
-    ToSink, ToSource, VERSION,
+    Change, Command, Credit, ErrorAnswer, ErrorCode, Lane, Outcome, RegistrationRequest,
+    ResumePoint, ToSink, ToSource, VERSION,
 };
 use order::Order;
 
@@ -91,6 +91,8 @@ pub enum Action {
     Apply {
         /// Its number.
         number: u64,
+        /// What it was sent for.
+        lane: Lane,
         /// What to do.
         change: Change,
     },
@@ -224,8 +226,12 @@ impl Sink {
 
     /// Starts what can start and reports what is new, after a batch of events was handled.
     pub fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
-        for (number, change) in self.order.start(self.settings.applying_max) {
-            out.push(Action::Apply { number, change });
+        for (number, lane, change) in self.order.start(self.settings.applying_max) {
+            out.push(Action::Apply {
+                number,
+                lane,
+                change,
+            });
         }
         self.prepare(out);
         self.confirm(now, out);
@@ -440,8 +446,8 @@ impl Sink {
             ToSink::Change {
                 epoch,
                 number,
+                lane,
                 change,
-                ..
             } => {
                 let flowing = matches!(
                     self.phase,
@@ -454,7 +460,7 @@ impl Sink {
                     return;
                 }
                 let room = self.settings.window.messages as usize + SLACK_MESSAGES;
-                if !self.order.take(number, change, room) {
+                if !self.order.take(number, lane, change, room) {
                     self.reset("the source sent a number twice or beyond its credit", out);
                 }
             }

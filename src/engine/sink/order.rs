@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::engine::footprint::Footprint;
-use crate::wire::message::{Answer, Change, Credit, Outcome};
+use crate::wire::message::{Answer, Change, Credit, Lane, Outcome};
 
 /// Numbers with an outcome that was more than "done" that are remembered for a resume; of what lies
 /// before them nothing is claimed.
@@ -14,7 +14,7 @@ const EXCEPTIONS_MAX: usize = 4096;
 struct Work {
     footprint: Footprint,
     /// `None` once it was handed out.
-    change: Option<Change>,
+    change: Option<(Lane, Change)>,
     cost: u64,
     /// Earlier work that must end first.
     waits_for: u32,
@@ -27,7 +27,7 @@ struct Work {
 pub(super) struct Order {
     /// The last number that arrived with all before it.
     arrived: u64,
-    early: BTreeMap<u64, Change>,
+    early: BTreeMap<u64, (Lane, Change)>,
     work: BTreeMap<u64, Work>,
     ready: VecDeque<u64>,
     running: usize,
@@ -40,20 +40,20 @@ pub(super) struct Order {
 
 impl Order {
     /// Takes a numbered change. False if the number was there already or there is no room for it.
-    pub(super) fn take(&mut self, number: u64, change: Change, room: usize) -> bool {
+    pub(super) fn take(&mut self, number: u64, lane: Lane, change: Change, room: usize) -> bool {
         let known = number <= self.arrived || self.early.contains_key(&number);
         if known || self.early.len() + self.work.len() >= room {
             return false;
         }
-        self.early.insert(number, change);
-        while let Some(change) = self.early.remove(&(self.arrived + 1)) {
+        self.early.insert(number, (lane, change));
+        while let Some((lane, change)) = self.early.remove(&(self.arrived + 1)) {
             self.arrived += 1;
-            self.enter(self.arrived, change);
+            self.enter(self.arrived, lane, change);
         }
         true
     }
 
-    fn enter(&mut self, number: u64, change: Change) {
+    fn enter(&mut self, number: u64, lane: Lane, change: Change) {
         let footprint = Footprint::of(&change);
         let mut waits_for = 0;
         for earlier in self.work.values_mut() {
@@ -70,7 +70,7 @@ impl Order {
             number,
             Work {
                 footprint,
-                change: Some(change),
+                change: Some((lane, change)),
                 cost,
                 waits_for,
                 waiters: Vec::new(),
@@ -79,18 +79,18 @@ impl Order {
     }
 
     /// Hands out what may start now.
-    pub(super) fn start(&mut self, running_max: usize) -> Vec<(u64, Change)> {
+    pub(super) fn start(&mut self, running_max: usize) -> Vec<(u64, Lane, Change)> {
         let mut started = Vec::new();
         while self.running < running_max
             && let Some(number) = self.ready.pop_front()
         {
-            if let Some(change) = self
+            if let Some((lane, change)) = self
                 .work
                 .get_mut(&number)
                 .and_then(|work| work.change.take())
             {
                 self.running += 1;
-                started.push((number, change));
+                started.push((number, lane, change));
             }
         }
         started

@@ -119,6 +119,16 @@ pub enum Action {
         /// What to read.
         order: Order,
     },
+    /// An operator wants to go on although the root was not what it was: answer, and begin anew with the
+    /// root as it is if that is as it was, or if it is accepted.
+    Reopen {
+        /// Who is to be answered.
+        peer: Peer,
+        /// The request.
+        id: u64,
+        /// Whatever is at the root's path now is the root.
+        accept: bool,
+    },
     /// Close a file that a look has opened.
     CloseStream {
         /// Its stream.
@@ -173,6 +183,10 @@ pub enum Action {
     /// The service has ended in agreement with every sink.
     Exit,
 }
+
+/// What an operator can do about a halt.
+pub const HOW_TO_GO_ON: &str = "restore it and 'osync resume', or agree to what is there now with \
+    'osync resume --accept'";
 
 /// How often directories without a watch are compared again, in milliseconds.
 const REWALK_MS: u64 = 30_000;
@@ -441,9 +455,7 @@ impl Source {
 
     fn halt(&mut self, why: String, out: &mut Vec<Action>) {
         if self.halted.is_none() {
-            let text = format!(
-                "{why}: nothing is sent or removed any more; restore the root and restart the source"
-            );
+            let text = format!("{why}: nothing is sent or removed any more; {HOW_TO_GO_ON}");
             out.push(Action::Log { urgent: true, text });
             self.halted = Some(why);
         }

@@ -51,7 +51,11 @@ impl Source {
                 self.paused = true;
                 Reply::Done
             }
-            Request::Resume => self.resume(now, out),
+            Request::Resume { accept } if self.halted.is_some() => {
+                self.paused = false;
+                return out.push(Action::Reopen { peer, id, accept });
+            }
+            Request::Resume { accept } => self.resume(now, accept, out),
             Request::Rescan { path } if self.settings.filter.excludes(&path, true) => {
                 self.refuse_excluded(&path)
             }
@@ -101,8 +105,11 @@ impl Source {
         })
     }
 
-    fn resume(&mut self, now: Now, out: &mut Vec<Action>) -> Reply {
+    fn resume(&mut self, now: Now, accept: bool, out: &mut Vec<Action>) -> Reply {
         self.paused = false;
+        if !accept {
+            return self.resumed();
+        }
         for (&peer, session) in &self.sessions.by_command {
             let Some((_, replica)) = self.replicas.get_mut(&session.key) else {
                 continue;
@@ -115,11 +122,19 @@ impl Source {
                 out.push(Action::SendCommand { peer, message });
             }
         }
-        match &self.halted {
-            None => Reply::Done,
-            Some(why) => Reply::Refused(ErrorAnswer {
+        Reply::Done
+    }
+
+    fn resumed(&self) -> Reply {
+        let held: u64 = self.replicas.values().map(|(_, r)| r.ledger.halted()).sum();
+        match held {
+            0 => Reply::Done,
+            _ => Reply::Refused(ErrorAnswer {
                 code: ErrorCode::OutOfPhase,
-                message: format!("{why}: restore the root and restart the source"),
+                message: format!(
+                    "changes flow, but {held} removals are held back: look at 'osync report problems', and \
+                     agree to them with 'osync resume --accept'"
+                ),
             }),
         }
     }
@@ -396,7 +411,9 @@ fn age(now: Now, stamp: Option<Stamp>) -> Option<u64> {
 
 fn reason(halted: bool, errno: i32, operation: &str) -> String {
     match (halted, errno) {
-        (true, _) => "held back by the brake on removals: agree with `osync resume`".to_owned(),
+        (true, _) => {
+            "held back by the brake on removals: agree with `osync resume --accept`".to_owned()
+        }
         (_, 0) => "not possible here".to_owned(),
         // Some file systems refuse these within one mount.
         (_, libc::EXDEV) if !["rename", "link"].contains(&operation) => {

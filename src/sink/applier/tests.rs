@@ -19,7 +19,7 @@ impl Sink {
     }
 
     fn apply(&self, change: Change) -> Option<Refusal> {
-        let outcome = self.applier.apply(change);
+        let outcome = self.applier.apply(Lane::Live, change);
         outcome.refused.into_iter().next().map(|(_, why)| why)
     }
 

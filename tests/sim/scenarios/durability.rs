@@ -5,7 +5,7 @@ use osync::fs::memory::MemoryFs;
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::tree::{Body, Entry, RelPath, State};
-use osync::wire::message::{Change, Refusal};
+use osync::wire::message::{Change, Lane, Refusal};
 
 use super::equal;
 use crate::world::World;
@@ -89,7 +89,7 @@ fn distrusted_file_is_not_built_on() {
         mtime: stat.mtime,
     };
     for change in [attributes, rename] {
-        let outcome = applier.apply(change);
+        let outcome = applier.apply(Lane::Live, change);
         assert_eq!(outcome.refused, [(0, Refusal::Mismatch)]);
     }
 }

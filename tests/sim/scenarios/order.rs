@@ -5,7 +5,7 @@ use osync::fs::memory::MemoryFs;
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::tree::{Body, Entry, Kind, Metadata, RelPath, State, Time};
-use osync::wire::message::{Change, Refusal};
+use osync::wire::message::{Change, Lane, Refusal};
 
 use super::{at_every_moment, equal, make};
 use crate::world::World;
@@ -101,10 +101,13 @@ fn ghost_parent() {
     w.must_settle();
 
     let applier = Applier::new(MemoryFs::default(), Brake::new(9, 1.0), None);
-    let outcome = applier.apply(Change::Entries {
-        dir: path("d"),
-        entries: vec![file("f", b"1", 0)],
-    });
+    let outcome = applier.apply(
+        Lane::Live,
+        Change::Entries {
+            dir: path("d"),
+            entries: vec![file("f", b"1", 0)],
+        },
+    );
     assert_eq!(outcome.refused, [(0, Refusal::ParentMissing)]);
     assert_eq!(applier.fs().disk().paths().len(), 1, "no parent was made");
 }
@@ -136,13 +139,16 @@ fn chmod_before_content() {
     write(&mut fs.disk(), "x", b"secret");
     let applier = Applier::new(fs.clone(), Brake::new(9, 1.0), None);
     for wrong in [meta(6, 5), meta(8, 0)] {
-        let outcome = applier.apply(Change::Entries {
-            dir: RelPath::root(),
-            entries: vec![Entry {
-                name: one("x"),
-                state: State::Present(wrong, Body::Unchanged { links: 1 }),
-            }],
-        });
+        let outcome = applier.apply(
+            Lane::Live,
+            Change::Entries {
+                dir: RelPath::root(),
+                entries: vec![Entry {
+                    name: one("x"),
+                    state: State::Present(wrong, Body::Unchanged { links: 1 }),
+                }],
+            },
+        );
         assert_eq!(outcome.refused, [(0, Refusal::Mismatch)]);
     }
     let (_, ino) = fs.disk().paths()[1];

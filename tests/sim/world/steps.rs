@@ -331,7 +331,7 @@ impl World {
     }
 
     pub fn resume(&mut self) {
-        self.request(Request::Resume);
+        self.request(Request::Resume { accept: true });
     }
 
     pub fn rescan(&mut self, at: &str) {

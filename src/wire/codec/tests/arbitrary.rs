@@ -347,7 +347,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::ReportProblems),
         any::<u64>().prop_map(|timeout_ms| Request::Flush { timeout_ms }),
         Just(Request::Pause),
-        Just(Request::Resume),
+        any::<bool>().prop_map(|accept| Request::Resume { accept }),
         path().prop_map(|path| Request::Rescan { path }),
         vec(path(), 0..10).prop_map(|paths| Request::Enqueue { paths }),
         Just(Request::Stop),

@@ -160,7 +160,10 @@ pub(super) fn requests() -> Vec<(&'static str, Command)> {
             request(Request::Flush { timeout_ms: 60_000 }),
         ),
         ("command-request-pause", request(Request::Pause)),
-        ("command-request-resume", request(Request::Resume)),
+        (
+            "command-request-resume",
+            request(Request::Resume { accept: true }),
+        ),
         (
             "command-request-rescan",
             request(Request::Rescan {
