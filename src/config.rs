@@ -11,6 +11,7 @@ mod layers;
 mod state_dir;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -18,7 +19,7 @@ pub use self::address::{Address, InvalidAddress};
 pub use self::layers::{Given, load};
 pub use self::state_dir::default_state_dir;
 
-use self::bounds::{bytes_within, rules, share, within};
+use self::bounds::{bytes_within, interval, rules, share, within};
 use crate::error::Error;
 use crate::tree::Filter;
 
@@ -150,6 +151,15 @@ pub struct Settings {
     /// Removals that never halt, however small the tree. Default 1000 entries; 0 leaves the share
     /// alone to decide.
     pub brake_floor_entries: u64,
+    /// How often the whole tree is audited for changes that no event reports, such as `24h`; `0s` for
+    /// never. Default 24 h, or 10 min where not every change is reported (NFS, CIFS, FUSE and the like).
+    /// Limits 1 s to 365 days.
+    #[serde(deserialize_with = "interval")]
+    pub audit_interval: Option<Duration>,
+    /// Entries that an audit compares in a second. Default 1000, limits 1 to 1 000 000. An audit takes
+    /// so much longer in a larger tree, and the next follows it at once if its time has come.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
+    pub audit_entries_per_s: u64,
     /// Proves by a read lease that nobody is writing to a file just changed. Default true. Without
     /// it such a file waits until it is closed or quiet, and is counted as read while open.
     pub read_lease: bool,
@@ -221,6 +231,8 @@ impl Default for Settings {
             brake_share: 0.5,
             walk_brake_share: 0.1,
             brake_floor_entries: 1000,
+            audit_interval: None,
+            audit_entries_per_s: 1000,
             read_lease: true,
             readers: if cores >= 4 { 2 } else { 1 },
             owners: Owners::Numeric,

@@ -96,6 +96,10 @@ pub(super) struct SourceArgs {
     /// Listen where other hosts reach it, without encryption or authentication
     #[arg(long)]
     insecure_bind: bool,
+    /// How often the whole tree is slowly compared, for changes that no event reports; 0s for never
+    /// [default: 24h, 10m on network file systems]
+    #[arg(long, value_name = "TIME")]
+    audit_interval: Option<String>,
     /// Enter what is mounted below the root, instead of staying on one file system; as root only
     #[arg(long)]
     cross_mounts: bool,
@@ -118,6 +122,7 @@ impl SourceArgs {
     fn flags(&self) -> Vec<Given> {
         let mut given = Vec::new();
         give(&mut given, "watch", self.watch.map(name).as_ref());
+        give(&mut given, "audit_interval", self.audit_interval.as_ref());
         if self.insecure_bind {
             given.push(Given::flag("insecure_bind", true));
         }

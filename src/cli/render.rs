@@ -8,8 +8,8 @@ use super::console::printable;
 use super::table::Table;
 use crate::engine::source::HOW_TO_GO_ON;
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Limit, MountsNotEntered, Phase, ProblemsReport, QueueReport,
-    Rate, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
+    AuditStatus, EventQueue, HotFile, LaneQueue, Limit, MountsNotEntered, Phase, ProblemsReport,
+    QueueReport, Rate, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
 };
 
 /// What stands in the place of a value that is not known or does not apply.
@@ -29,7 +29,7 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(reason) = &status.halted {
         line(&mut text, "HALTED", &format!("{reason}; {HOW_TO_GO_ON}"));
     }
-    events(&mut text, &status.events);
+    events(&mut text, &status.events, &audits(&status.audit));
     limits(&mut text, &status.limits);
     mounts(&mut text, &status.mounts_not_entered);
     if status.sinks.is_empty() {
@@ -74,7 +74,7 @@ pub(super) fn progress(status: &Status) -> String {
 
 pub(super) fn queue(report: &QueueReport) -> String {
     let mut text = String::new();
-    events(&mut text, &report.events);
+    events(&mut text, &report.events, "");
     for sink in &report.sinks {
         text.push('\n');
         sink_queue(&mut text, sink);
@@ -143,7 +143,7 @@ fn phase_name(phase: Phase) -> &'static str {
     }
 }
 
-fn events(text: &mut String, events: &EventQueue) {
+fn events(text: &mut String, events: &EventQueue, audits: &str) {
     let EventQueue {
         bytes,
         fill,
@@ -169,8 +169,16 @@ fn events(text: &mut String, events: &EventQueue) {
     line(
         text,
         "watched",
-        &format!("{} directories{unwatched}", events.watched_dirs),
+        &format!("{} directories{unwatched}{audits}", events.watched_dirs),
     );
+}
+
+/// What audits have found that no event had told of.
+fn audits(audit: &AuditStatus) -> String {
+    match (audit.completed, audit.found) {
+        (0, 0) => String::new(),
+        (completed, found) => format!("; {found} changes found by {completed} audits alone"),
+    }
 }
 
 fn sink_status(text: &mut String, sink: &SinkStatus) {

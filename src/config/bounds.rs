@@ -1,6 +1,7 @@
 //! Values with limits, checked while they are read, so that the error knows the line.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use crate::tree::{Filter, Rule};
 use bytesize::ByteSize;
@@ -59,6 +60,27 @@ impl Visitor<'_> for Bytes {
         let size = text.parse::<ByteSize>();
         size.map(|size| size.as_u64())
             .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+/// A time between two of something: text with a unit such as `"24h"`, from 1 s to 365 days, or 0 s for
+/// never.
+pub(super) fn interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    const MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+    let text = String::deserialize(from)?;
+    let time = text.parse::<jiff::SignedDuration>().ok();
+    let time = time.and_then(|time| Duration::try_from(time).ok());
+    match time {
+        Some(time) if time.is_zero() || (Duration::from_secs(1)..=MAX).contains(&time) => {
+            Ok(Some(time))
+        }
+        Some(_) => Err(D::Error::custom(format_args!(
+            "'{text}' is not within 1s to 8760h, nor 0s"
+        ))),
+        None => Err(D::Error::custom(format_args!(
+            "'{}' is no time with a unit, such as 90s, 30m or 24h",
+            text.escape_default()
+        ))),
     }
 }
 

@@ -58,6 +58,12 @@ impl Scan {
         self.walker.is_idle()
     }
 
+    /// True if nothing is left to be listed. Begins the next page if there is one.
+    pub fn is_over(&mut self) -> bool {
+        self.walker.advance();
+        self.is_idle()
+    }
+
     /// The earliest stamp of anything owed or under way.
     #[must_use]
     pub fn oldest(&self) -> Option<Stamp> {

@@ -86,6 +86,8 @@ pub struct Rescan {
     pub suspected_pos: u64,
     /// The sink has just made this directory: everything in it is sent without asking.
     pub fresh: bool,
+    /// The directory alone, without those below it, for an audit: what differs was told by nobody.
+    pub audit: bool,
 }
 
 impl Rescan {
@@ -97,6 +99,16 @@ impl Rescan {
             suspicion: None,
             suspected_pos: 0,
             fresh: false,
+            audit: false,
+        }
+    }
+
+    /// A comparison of one directory that finds what nobody has told.
+    #[must_use]
+    pub fn audit(stamp: Stamp) -> Self {
+        Self {
+            audit: true,
+            ..Self::compare(stamp)
         }
     }
 
@@ -135,6 +147,7 @@ impl Rescan {
             suspicion: Suspicion::widest(self.suspicion, other.suspicion),
             suspected_pos: self.suspected_pos.max(other.suspected_pos),
             fresh: self.fresh && other.fresh,
+            audit: self.audit && other.audit,
         }
     }
 }
@@ -241,7 +254,7 @@ impl Walker {
         let mut above = Some(path.clone());
         while let Some(dir) = above {
             if let Some(owed) = self.owed.get_mut(&dir)
-                && (dir == path || owed.distrusts_like(&rescan))
+                && (dir == path || (!owed.audit && owed.distrusts_like(&rescan)))
             {
                 *owed = owed.merge(rescan);
                 return;
@@ -332,7 +345,7 @@ impl Walker {
 
     /// A rescan takes over what waits below it.
     fn absorb(&mut self, path: &RelPath, mut rescan: Rescan) {
-        if !rescan.fresh {
+        if !rescan.fresh && !rescan.audit {
             let mut covered = Vec::new();
             self.found.retain(|found| {
                 let inside = path.covers(&found.dir);
@@ -407,7 +420,11 @@ impl Walker {
             visit.step = Step::List { full: false };
             return;
         }
-        let visit = self.visits.remove(&id).expect("the visit was just seen");
+        let mut visit = self.visits.remove(&id).expect("the visit was just seen");
+        // An audit comes to the others itself.
+        visit
+            .subdirs
+            .retain(|(_, fresh)| *fresh || !visit.rescan.audit);
         let names = visit.subdirs.into();
         self.found.push(Found {
             dir: visit.dir,

@@ -39,11 +39,27 @@ pub struct Status {
     /// What this source cannot read, so that nobody knows whether it is there.
     #[serde(default)]
     pub limits: Vec<Limit>,
+    /// The slow walk that finds what no event reports.
+    #[serde(default)]
+    pub audit: AuditStatus,
     /// What is mounted below the root and not replicated.
     #[serde(default)]
     pub mounts_not_entered: MountsNotEntered,
     /// Each sink that the source knows.
     pub sinks: Vec<SinkStatus>,
+}
+
+/// The slow walk that finds what no event reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AuditStatus {
+    /// Milliseconds from the beginning of one audit to that of the next; 0 if there is none.
+    pub interval_ms: u64,
+    /// True while one is under way.
+    pub is_running: bool,
+    /// Audits that went through the whole tree since the start.
+    pub completed: u64,
+    /// Entries found to differ on a sink although nobody had told, since the start; they are repaired.
+    pub found: u64,
 }
 
 /// Places below the root at which something is mounted that is not entered.

@@ -18,6 +18,7 @@ use super::mounts::Mounts;
 use super::reader::ReaderSettings;
 use super::reading::Readers;
 use super::scratch::Scratch;
+use super::unheard;
 use super::watch::inotify::InotifyLimits;
 use super::watch::{self as events, Pollable, RawEvent, What};
 use crate::channel::zmq::{Exposure, Listener};
@@ -27,7 +28,7 @@ use crate::config::{Address, OnCritical, Settings, WatchBackend};
 use crate::engine::queue::HoldOff;
 use crate::engine::replica::Limits;
 use crate::engine::session::Heartbeat;
-use crate::engine::source::{self as engine, Action, Event, Source};
+use crate::engine::source::{self as engine, Action, Event, Pace, Source};
 use crate::engine::work::{Finding, Spilled};
 use crate::engine::{Now, Ticket};
 use crate::error::Error;
@@ -313,7 +314,26 @@ fn engine_settings(opened: &Opened, settings: &Settings) -> Result<engine::Setti
         filter: settings.filter.clone(),
         limits_of_source: opened.limits.clone(),
         owners: owners::of_this_host().map_err(|error| error.to_string()),
+        audit: pace(opened, settings),
     })
+}
+
+/// How the tree is audited: more often where not every change is reported.
+fn pace(opened: &Opened, settings: &Settings) -> Pace {
+    const USUAL: Duration = Duration::from_secs(24 * 3600);
+    const UNHEARD: Duration = Duration::from_secs(600);
+    let roots = [opened.path.as_path()]
+        .into_iter()
+        .chain(opened.mounts.paths());
+    let usual = match unheard::any(roots) {
+        true => UNHEARD,
+        false => USUAL,
+    };
+    let interval = settings.audit_interval.unwrap_or(usual);
+    Pace {
+        interval_ms: interval.as_millis() as u64,
+        entries_per_s: settings.audit_entries_per_s,
+    }
 }
 
 /// Why the loop woke up.

@@ -7,4 +7,5 @@ mod mounts;
 pub mod reader;
 mod reading;
 mod scratch;
+mod unheard;
 pub mod watch;

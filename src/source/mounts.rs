@@ -139,6 +139,11 @@ impl Mounts {
         }
     }
 
+    /// Where something was entered.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.entered.iter().map(|mount| mount.path.as_path())
+    }
+
     /// What was entered, to be remembered.
     pub(super) fn known(&self) -> Vec<KnownRoot> {
         let entered = self.entered.iter();

@@ -14,6 +14,7 @@ mod tree;
 mod wait;
 
 mod accidents;
+mod audit;
 mod bad_input;
 mod fidelity;
 mod filters;

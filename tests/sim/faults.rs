@@ -58,6 +58,8 @@ pub struct Faults {
     pub poor_target: bool,
     /// The target takes no name for a further one of a file.
     pub names_apart: bool,
+    /// Milliseconds from one audit to the next; 0 for none.
+    pub audit_ms: u64,
     pub without: Option<Rule>,
 }
 
@@ -89,6 +91,7 @@ impl Faults {
             filter: Filter::default(),
             poor_target: false,
             names_apart: false,
+            audit_ms: 0,
             without: None,
         }
     }
@@ -162,6 +165,9 @@ impl Faults {
         if faults.names_apart {
             // What happens by one name is told to the names that memory holds; walks alone see the others.
             faults.links_max = 1000;
+        }
+        if rng.once_in(4) {
+            faults.audit_ms = 1 + rng.below(3000) as u64;
         }
         faults
     }

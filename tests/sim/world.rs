@@ -10,7 +10,7 @@ use osync::engine::queue::HoldOff;
 use osync::engine::replica::Limits;
 use osync::engine::session::Heartbeat;
 use osync::engine::sink::{self, Sink, Standing};
-use osync::engine::source::{self, Source};
+use osync::engine::source::{self, Pace, Source};
 use osync::engine::work::{Detail, Finding, Order, Seen, Spilled};
 use osync::engine::{Now, Ticket};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
@@ -292,6 +292,10 @@ impl World {
             filter: self.faults.filter.clone(),
             limits_of_source: Vec::new(),
             owners: Ok(self.source_owners.clone()),
+            audit: Pace {
+                interval_ms: self.faults.audit_ms,
+                entries_per_s: 1000,
+            },
         };
         let mut out = Vec::new();
         let engine = Source::new(settings, self.now(), &mut out);

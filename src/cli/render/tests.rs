@@ -65,6 +65,12 @@ pub(in crate::cli) fn sample_status() -> Status {
             consequence: "not root: they cannot be read".into(),
             entries: None,
         }],
+        audit: AuditStatus {
+            interval_ms: 86_400_000,
+            is_running: true,
+            completed: 3,
+            found: 17,
+        },
         mounts_not_entered: MountsNotEntered::default(),
         sinks: vec![busy, away],
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{RECHECK_MS, Replica, Rule, Subject};
+use super::{RECHECK_MS, Replica, Rule};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::work::{Further, Links, Spilled};
 use crate::engine::{Now, Stamp};
@@ -80,17 +80,8 @@ impl Replica {
     /// True if the sink may still refuse what it was told of this name. Metadata alone might be put on an
     /// older content of the same size and time then.
     pub(super) fn is_unanswered(&self, path: &RelPath) -> bool {
-        let Some((dir, name)) = path.split() else {
-            return false;
-        };
-        self.on_the_way().any(|message| match &message.subject {
-            Subject::Publish(published) => published == path,
-            Subject::Entries {
-                dir: told_in,
-                names,
-            } => *told_in == dir && names.iter().any(|(told, _)| *told == name),
-            _ => false,
-        })
+        path.split()
+            .is_some_and(|(dir, name)| self.on_the_way().any(|message| message.tells(&dir, &name)))
     }
 
     /// True if something is still to be told of this name.

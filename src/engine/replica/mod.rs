@@ -319,6 +319,8 @@ pub struct Replica {
     pub(crate) retries: u64,
     pub(crate) read_while_open: u64,
     pub(crate) kept_dirs: u64,
+    /// Entries that an audit found to differ although nobody had told.
+    pub(crate) audit_found: u64,
     pub(crate) sessions: u64,
     never_settling: BTreeMap<RelPath, u64>,
     /// Nothing more is handed out: the sink is leaving.
@@ -360,6 +362,7 @@ impl Replica {
             retries: 0,
             read_while_open: 0,
             kept_dirs: 0,
+            audit_found: 0,
             sessions: 0,
             never_settling: BTreeMap::new(),
             quiet: false,
@@ -542,6 +545,17 @@ impl Replica {
             return self.rename_as_looks(now, &renaming);
         }
         self.renames.push_back(renaming);
+    }
+
+    /// Compares one directory for an audit.
+    pub fn audit(&mut self, dir: RelPath, stamp: Stamp) {
+        self.backlog_walk.owe(dir, Rescan::audit(stamp));
+    }
+
+    /// True if no walk is owed or under way, so that an audit holds nothing up.
+    #[must_use]
+    pub fn has_time_for_audit(&self) -> bool {
+        self.link.is_some() && self.whole_walk.is_none() && self.backlog_walk.is_idle()
     }
 
     /// Messages whose outcome is still to come.

@@ -258,6 +258,27 @@ impl Replica {
         }
     }
 
+    /// How many of these names no event has told of: nothing of them waits or is under way.
+    fn untold(&self, dir: &RelPath, names: &[Name]) -> u64 {
+        let is_read = |name: &Name| {
+            let mut groups = self
+                .readings
+                .values()
+                .flat_map(|reading| reading.footprint.groups());
+            groups.any(|(read_in, read)| read_in == dir && read.contains(name))
+        };
+        let told = |name: &Name| {
+            let path = dir.join(name);
+            let waits = [&self.live, &self.backlog]
+                .iter()
+                .any(|queue| queue.get(&path).is_some());
+            let mut messages = self.in_flight.values();
+            waits || self.ledger.holds(&path) || messages.any(|message| message.tells(dir, name))
+        };
+        let untold = |name: &&Name| !told(name) && !is_read(name);
+        names.iter().filter(untold).count() as u64
+    }
+
     fn answered(&mut self, now: Now, lane: Lane, id: u64, answer: Answer) {
         let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
             return;
@@ -282,6 +303,13 @@ impl Replica {
                     *fresh |= lacks.binary_search(name).is_ok();
                 }
                 let mut names: Vec<Name> = lacks.into_iter().chain(differs).chain(excess).collect();
+                if visit.rescan.audit {
+                    let dir = visit.dir.clone();
+                    self.audit_found += self.untold(&dir, &names);
+                }
+                let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
+                    return;
+                };
                 names.extend(visit.looks.drain(..));
                 names.sort();
                 names.dedup();
@@ -508,6 +536,18 @@ impl Sent {
 }
 
 impl InFlight {
+    /// True if it tells of this name.
+    pub(super) fn tells(&self, dir: &RelPath, name: &Name) -> bool {
+        match &self.subject {
+            Subject::Publish(path) => *path == dir.join(name),
+            Subject::Entries {
+                dir: told_in,
+                names,
+            } => told_in == dir && names.iter().any(|(told, _)| told == name),
+            _ => false,
+        }
+    }
+
     /// Directories that took a name under which the sink, as far as it is known, has another one.
     pub(super) fn replaced(&self) -> impl Iterator<Item = (RelPath, Stamp)> {
         let (dir, names) = match &self.subject {

@@ -3,6 +3,7 @@
 //! It owns what all sinks share (which directory a watch means, the order of causes, the operator's
 //! requests) and one [`Replica`] for each sink.
 
+mod audit;
 mod filtering;
 mod operator;
 mod registration;
@@ -22,6 +23,8 @@ use crate::source::watch::{RawEvent, Wd, What};
 use crate::tree::{Filter, OwnerTables, RelPath, Time};
 use crate::wire::message::{Command, ToSink, ToSource};
 
+use audit::Audit;
+pub use audit::Pace;
 use operator::Flush;
 pub(crate) use operator::{REPORT_PATHS_MAX, few};
 
@@ -54,6 +57,8 @@ pub struct Settings {
     pub limits_of_source: Vec<Limit>,
     /// The users and groups of this host, or why they are not known.
     pub owners: Result<OwnerTables, String>,
+    /// How often and how fast the tree is audited.
+    pub audit: Pace,
 }
 
 /// What happened.
@@ -214,6 +219,7 @@ pub struct Source {
     epochs: u64,
     pos: u64,
     arming: Scan,
+    audit: Audit,
     next_ticket: u64,
     /// Directories without a watch, and since when nobody has compared what changed there, by
     /// [`Now::ms`].
@@ -239,6 +245,7 @@ pub struct Source {
 impl Source {
     /// A source that has just started; the first action is to bind the root.
     pub fn new(settings: Settings, now: Now, out: &mut Vec<Action>) -> Self {
+        let audit = Audit::new(settings.audit, now.ms);
         let mut source = Self {
             settings,
             bindings: Bindings::default(),
@@ -248,6 +255,7 @@ impl Source {
             epochs: 0,
             pos: 0,
             arming: Scan::new(ARMING_PAGES_MAX, Detail::Kind),
+            audit,
             next_ticket: 0,
             unwatched: BTreeMap::new(),
             unwatched_more: 0,
@@ -302,6 +310,7 @@ impl Source {
     pub fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.halted.is_none() {
             self.arm(out);
+            self.advance_audit(now, out);
             let (flowing, ending) = (!self.paused, self.phase == Phase::Termination);
             for (_, replica) in self.replicas.values_mut().filter(|_| flowing) {
                 replica.dispatch(now, ending, out);
@@ -323,6 +332,7 @@ impl Source {
             self.bindings.deadline(),
             self.sessions.deadline(self.settings.heartbeat),
             Some(self.rewalk_ms),
+            self.audit.deadline(),
         ];
         let ending = (self.phase == Phase::Termination).then_some(self.terminate_by_ms);
         replicas
@@ -555,9 +565,39 @@ impl Source {
         }
     }
 
+    /// Lists the next directory of the audit, and has it compared with every sink.
+    fn advance_audit(&mut self, now: Now, out: &mut Vec<Action>) {
+        let mut replicas = self.replicas.values();
+        let has_time = !self.paused
+            && !self.replicas.is_empty()
+            && replicas.all(|(_, replica)| replica.has_time_for_audit());
+        let Some(page) = self.audit.page(now.ms, has_time) else {
+            return;
+        };
+        self.next_ticket += 1;
+        let ticket = Ticket(ARMING << 40 | self.next_ticket);
+        self.audit.began(&page, ticket);
+        if page.first {
+            let stamp = Stamp {
+                pos: u64::MAX,
+                since_ms: now.ms,
+            };
+            for (_, replica) in self.replicas.values_mut() {
+                replica.audit(page.dir.clone(), stamp);
+            }
+        }
+        out.push(Action::Read {
+            ticket,
+            order: page.order,
+        });
+    }
+
     // ---- readers -------------------------------------------------------------------------------
 
     fn found(&mut self, now: Now, ticket: Ticket, finding: Finding, out: &mut Vec<Action>) {
+        if self.audit.holds(ticket) {
+            return self.audit.found(now.ms, ticket, finding);
+        }
         if Replica::key_of(ticket) == ARMING {
             // Only the directories on the way count, which the scan itself descends into.
             let _ = self.arming.found(ticket, finding);

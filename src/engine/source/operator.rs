@@ -348,6 +348,9 @@ impl Source {
             uptime_ms: now.ms - self.started_ms,
             events: self.events(),
             limits: self.settings.limits_of_source.clone(),
+            audit: self
+                .audit
+                .status(self.replicas.values().map(|(_, r)| r.audit_found).sum()),
             mounts_not_entered: self.mounts_not_entered.clone(),
             sinks: sinks.collect(),
         }

@@ -1,6 +1,6 @@
 //! Listings and walks (rules 4b, 4c), and what found its way into them.
 
-use super::equal;
+use super::{equal, make};
 use crate::world::World;
 use crate::world::steps::{mkdir, one, path, write};
 
@@ -87,4 +87,40 @@ fn queue_head_behind_its_directory() {
         names.iter().all(|at| w.file_at_sink(at).is_some())
     });
     w.must_settle();
+}
+
+/// An audit finds what no event has told, repairs it and counts it, and counts nothing else.
+#[test]
+fn audits_find_what_nobody_told() {
+    let mut w = World::quiet_with(|faults| faults.audit_ms = 2_000);
+    for (at, content) in [("a/x", "1"), ("a/b/y", "2"), ("a/b/z", "3"), ("c/d/e", "4")] {
+        make(&w, at, content);
+    }
+    w.must_settle();
+    let (before, found) = w.audited();
+    assert_eq!(found, 0);
+    w.until("two audits", |w| w.audited().0 >= before + 2);
+    assert_eq!(w.audited().1, 0, "all was told");
+
+    w.write("a/b/y", "22");
+    w.rm("a/x");
+    w.mkdir("c/new");
+    w.write("c/new/f", "5");
+    w.drop_events();
+    let at_sink = |w: &World, at: &str| w.file_at_sink(at);
+    w.until("all of it is repaired", |w| {
+        at_sink(w, "a/b/y").as_deref() == Some(b"22")
+            && at_sink(w, "a/x").is_none()
+            && at_sink(w, "c/new/f").is_some()
+    });
+    w.must_settle();
+    // The three names, and the directories whose times changed with them.
+    let (_, found) = w.audited();
+    assert!((3..=5).contains(&found), "{found}");
+    // What events tell is not counted.
+    w.write("a/b/y", "333");
+    w.must_settle();
+    let before = w.audited().0;
+    w.until("two more audits", |w| w.audited().0 >= before + 2);
+    assert_eq!(w.audited().1, found);
 }

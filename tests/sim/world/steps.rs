@@ -142,6 +142,22 @@ impl World {
         users.record(&disk);
     }
 
+    /// What users did is not reported: events that wait are dropped.
+    pub fn drop_events(&mut self) {
+        let process = self.source.as_mut().expect("a source");
+        process
+            .watch
+            .read(&mut Vec::new(), usize::MAX)
+            .expect("memory");
+    }
+
+    /// Audits that were completed, and what they found.
+    pub fn audited(&self) -> (u64, u64) {
+        let process = self.source.as_ref().expect("a source");
+        let audit = process.engine.status(self.now()).audit;
+        (audit.completed, audit.found)
+    }
+
     pub fn mkdir(&self, at: &str) {
         self.user_does(at, |disk| mkdir(disk, at));
     }

@@ -4,8 +4,8 @@ use serde_bytes::ByteBuf;
 
 use super::{EPOCH, path, registration, resume_point};
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Limit, MountsNotEntered, Phase, Problem, ProblemsReport,
-    QueueReport, Rate, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
+    AuditStatus, EventQueue, HotFile, LaneQueue, Limit, MountsNotEntered, Phase, Problem,
+    ProblemsReport, QueueReport, Rate, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
 };
 use crate::tree::{
     Filter, FixedMode, FixedOwner, LimitKind, OwnerTables, RelPath, Rule, TargetLimits, TimeRange,
@@ -286,6 +286,12 @@ fn status() -> Status {
         uptime_ms: 86_400_000,
         events: events(),
         limits: vec![limit(None)],
+        audit: AuditStatus {
+            interval_ms: 86_400_000,
+            is_running: true,
+            completed: 3,
+            found: 17,
+        },
         mounts_not_entered: MountsNotEntered {
             paths: vec!["/srv/data/boot".to_owned()],
             total: 7,
