@@ -288,6 +288,7 @@ impl World {
             warning: 0.5,
             critical: 0.9,
             terminate_on_critical: false,
+            events_remedy: String::new(),
             suspect_since: self.state.durable_as_of.clone(),
             filter: self.faults.filter.clone(),
             limits_of_source: Vec::new(),
