@@ -83,8 +83,9 @@ fn settled<'a>(fixture: &'a Fixture, addresses: &Addresses) -> (Source<'a>, Sink
 fn assert_little_sent(fixture: &Fixture, before: (u64, u64), after: (u64, u64)) {
     let (entries, bytes) = (after.0 - before.0, after.1 - before.1);
     let (dirs, tree_bytes) = count(&fixture.source());
+    // Further names of one inode are told once more, as only the sink can say whether they are.
     assert!(
-        entries <= dirs + 2,
+        entries <= dirs + u64::from(FILES) / 100,
         "{entries} entries sent again, with {dirs} directories"
     );
     assert!(

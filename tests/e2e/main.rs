@@ -18,6 +18,7 @@ mod wait;
 
 mod accidents;
 mod bad_input;
+mod chaos;
 mod fidelity;
 mod filters;
 mod frozen_peer;

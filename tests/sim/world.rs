@@ -687,8 +687,8 @@ impl World {
                 sink::Action::ReleaseBrake => process.applier.brake.release(),
                 sink::Action::Log { text, .. } => self.say(|| format!("sink: {text}")),
                 sink::Action::Exit { .. } => {
+                    self.state.clean = process.engine.is_settled();
                     self.sink = None;
-                    self.state.clean = true;
                     self.close_sink_wires();
                     return;
                 }
