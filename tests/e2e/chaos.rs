@@ -15,7 +15,10 @@ fn a_short_run_of_one_seed() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/chaos");
     let mut chaos = Command::new(script);
     chaos.args(["--seed", "7", "--minutes", "0.15", "--osync", OSYNC]);
-    chaos.arg("--place").arg(fixture.path()).stdin(Stdio::null());
+    chaos
+        .arg("--place")
+        .arg(fixture.path())
+        .stdin(Stdio::null());
     let finished = fixture.start("chaos", &mut chaos).expect_success(LIMIT);
     assert!(finished.stdout.contains("equal after each"), "{finished:?}");
 }

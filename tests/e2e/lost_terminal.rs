@@ -2,6 +2,7 @@
 //! is gone. Lines are lost then, and nothing else.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
@@ -76,11 +77,14 @@ fn a_reader_that_never_reads() {
     let pipe = fixture.path().join("never read");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    let _reader = OpenOptions::new()
+    let mut reader = OpenOptions::new()
         .read(true)
+        .write(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(&pipe)
         .unwrap();
+    // Full from the start: whoever writes one more line waits for ever.
+    while reader.write(&[b'.'; 512]).is_ok() {}
     let (source, sink) = start(&fixture, &with_stderr("2>'never read'"));
     for round in 0..3 {
         expect_work(&fixture, &source, round);
