@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use crate::seed::Seed;
 
+/// What a sink is told whose users remove more within an hour than an accident would.
+pub const REMOVES_MUCH: [&str; 2] = ["--set", "brake_floor_entries=1000000"];
 /// Directories that the writers use.
 const DIRS: u64 = 8;
 /// Names in each directory.

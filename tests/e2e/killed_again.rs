@@ -31,8 +31,16 @@ fn nothing_is_ever_torn_and_everything_arrives() {
     });
     let reader = checked::sample(&fixture.target());
     let addresses = Addresses::free();
+    let start_sink = || {
+        Sink::start_with(
+            &fixture,
+            &fixture.target(),
+            &addresses,
+            &checked::REMOVES_MUCH,
+        )
+    };
     let mut source = Source::start_at(&fixture, &addresses);
-    let mut sink = Sink::start(&fixture, &addresses);
+    let mut sink = start_sink();
     for _ in 0..KILLS {
         // Any moment: in the handshake, in the first walk, in the middle of it all.
         std::thread::sleep(Duration::from_millis(seed.below(600)));
@@ -45,7 +53,7 @@ fn nothing_is_ever_torn_and_everything_arrives() {
             source = Source::start_at(&fixture, &addresses);
         }
         if victim != 0 {
-            sink = Sink::start(&fixture, &addresses);
+            sink = start_sink();
         }
     }
     let published: u64 = writers.into_iter().map(checked::Worker::finish).sum();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::checked::{self, Worker};
+use crate::checked::{self, REMOVES_MUCH, Worker};
 use crate::endpoint::{Addresses, CONVERGENCE, PROMPT, Sink, Source};
 use crate::fixture::{Fixture, LONG_SECONDS};
 use crate::judge::assert_equal;
@@ -15,14 +15,14 @@ use crate::wait::{wait_for, wait_until};
 /// A short heartbeat, and the smallest queue that may be set.
 const SETTINGS: [&str; 6] = [
     "--set",
-    "heartbeat_ms=300",
+    "heartbeat_ms=1000",
     "--set",
-    "dead_after_ms=1500",
+    "dead_after_ms=5000",
     "--set",
     "queue_entries_max=1024",
 ];
 /// What a sink understands of these.
-const BEAT: [&str; 4] = ["--set", "heartbeat_ms=300", "--set", "dead_after_ms=1500"];
+const BEAT: [&str; 4] = ["--set", "heartbeat_ms=1000", "--set", "dead_after_ms=5000"];
 /// What the program takes without any queue, in bytes. This build is not optimised.
 const MEMORY_MAX: u64 = 64 << 20;
 
@@ -36,7 +36,8 @@ impl<'a> Operation<'a> {
     fn start(fixture: &'a Fixture) -> Self {
         let source = Source::start_with(fixture, &Addresses::on_ports(0, 0), &SETTINGS);
         let proxy = Proxy::to(&source.addresses);
-        let sink = Sink::start_with(fixture, &fixture.target(), proxy.addresses(), &BEAT);
+        let of_sink = [&BEAT[..], &REMOVES_MUCH].concat();
+        let sink = Sink::start_with(fixture, &fixture.target(), proxy.addresses(), &of_sink);
         source.wait_for_phase("transfer");
         Self {
             source,
@@ -127,7 +128,7 @@ fn a_slow_and_late_link_keeps_its_session() {
         delay: Duration::from_millis(150),
     });
     // Some seconds of work for this link, far longer than silence is allowed to be.
-    let large: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+    let large: Vec<u8> = (0..3_500_000_u32).map(|at| (at % 251) as u8).collect();
     fs::write(fixture.source().join("large"), large).unwrap();
     for file in 0..300 {
         fs::write(fixture.source().join(format!("small{file}")), "small").unwrap();
