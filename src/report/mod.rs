@@ -100,8 +100,38 @@ pub struct SinkStatus {
     pub rate: Rate,
     /// Estimated milliseconds until the backlog is done; `None` if unknown.
     pub eta_ms: Option<u64>,
-    /// True if the sink said it has no space left.
+    /// True if the sink said lately that its target takes no more content.
     pub full: bool,
+    /// What its target lacks then.
+    #[serde(default)]
+    pub shortage: Option<Shortage>,
+}
+
+/// What a target lacks that takes no more content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shortage {
+    /// Space.
+    Space,
+    /// Inodes, while there may be space.
+    Inodes,
+    /// Quota of an owner or of a project.
+    Quota,
+    /// The right to write: it has become read-only.
+    ReadOnly,
+}
+
+impl Shortage {
+    /// For people.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Space => "no space left",
+            Self::Inodes => "no inodes left",
+            Self::Quota => "over quota",
+            Self::ReadOnly => "read-only",
+        }
+    }
 }
 
 /// Something that cannot be preserved.

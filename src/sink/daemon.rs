@@ -506,7 +506,7 @@ impl Daemon {
             links.close().await;
         }
         match refused {
-            None => self.durability.close(),
+            None => self.durability.close(self.engine.is_settled()),
             Some(ErrorAnswer { code, message }) => Err(Error::Refused {
                 peer: self.route.source().to_owned(),
                 code,

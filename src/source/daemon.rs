@@ -310,6 +310,13 @@ fn engine_settings(opened: &Opened, settings: &Settings) -> Result<engine::Setti
         warning: settings.events_warning,
         critical: settings.events_critical,
         terminate_on_critical: settings.on_critical == OnCritical::Terminate,
+        events_remedy: match settings.watch {
+            WatchBackend::Inotify => format!(
+                "raise the limit with '{}' and restart the source",
+                InotifyLimits::read()?.sysctl_for_events()
+            ),
+            WatchBackend::Notify => "restart the source with '--set watch=inotify'".to_owned(),
+        },
         suspect_since: Memory::suspect_since(&opened.state),
         filter: settings.filter.clone(),
         limits_of_source: opened.limits.clone(),
@@ -361,7 +368,10 @@ struct Daemon {
     /// Barriers that have not passed: how much must have been read by then.
     barriers: Vec<(u64, Ticket)>,
     fill_after_ms: u64,
-    limit_told: bool,
+    /// A directory at which the limit of watches was met, while there are such.
+    unwatched: Option<RelPath>,
+    /// How many there were when the operator was last told.
+    unwatched_told: u64,
     is_inotify: bool,
     command: Listener,
     data: Listener,
@@ -415,7 +425,8 @@ impl Daemon {
             raw: Vec::with_capacity(BATCH_MAX),
             barriers: Vec::new(),
             fill_after_ms: 0,
-            limit_told: false,
+            unwatched: None,
+            unwatched_told: 0,
             is_inotify: settings.watch == WatchBackend::Inotify,
             command,
             data,
@@ -572,13 +583,16 @@ impl Daemon {
         if self.mounts.look_again() {
             self.tell(now, Event::MountsNotEntered(self.mounts.report()));
         }
-        self.memory.note(now, &self.engine.status(now));
+        let status = self.engine.status(now);
+        self.tell_unwatched(status.events.unwatched_dirs);
+        self.memory.note(now, &status);
     }
 
     // ---- events of the file system -----------------------------------------------------------------
 
     fn read_events(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
+        self.measure_fill(now);
         let mut raw = std::mem::take(&mut self.raw);
         let read = self
             .watch
@@ -596,13 +610,19 @@ impl Daemon {
             // The queue was empty after every barrier that was set before.
             self.barriers.iter_mut().for_each(|(target, _)| *target = 0);
             self.tell(now, Event::Fill(0, 0.0));
-        } else if now.ms >= self.fill_after_ms {
-            self.fill_after_ms = now.ms + FILL_MS;
-            if let Ok(waiting) = self.watch.waiting() {
-                self.tell(now, Event::Fill(waiting, self.watch.fill(waiting)));
-            }
         }
         Ok(())
+    }
+
+    /// Asks how full the queue is, before it is read: a short one is empty after every read.
+    fn measure_fill(&mut self, now: Now) {
+        if now.ms < self.fill_after_ms {
+            return;
+        }
+        if let Ok(waiting @ 1..) = self.watch.waiting() {
+            self.fill_after_ms = now.ms + FILL_MS;
+            self.tell(now, Event::Fill(waiting, self.watch.fill(waiting)));
+        }
     }
 
     fn pass_barriers(&mut self) {
@@ -620,11 +640,9 @@ impl Daemon {
         } else {
             self.watch.bind(&path)
         };
-        if let Err(error) = &bound
-            && error.raw_os_error() == Some(libc::ENOSPC)
-            && !std::mem::replace(&mut self.limit_told, true)
-        {
-            self.tell_limit(&path, error);
+        let is_at_limit = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOSPC);
+        if self.unwatched.is_none() && bound.as_ref().is_err_and(is_at_limit) {
+            self.unwatched = Some(path.clone());
         }
         let result = bound.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO));
         let now = self.clock.now();
@@ -632,19 +650,28 @@ impl Daemon {
             .handle(now, Event::Bound(path, result), &mut self.actions);
     }
 
-    fn tell_limit(&self, path: &RelPath, error: &std::io::Error) {
-        let limits = self
-            .is_inotify
-            .then(InotifyLimits::read)
-            .and_then(Result::ok);
-        let path = self.root.join(std::path::Path::new(
-            <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path.as_bytes()),
-        ));
-        let text = match limits.map(|limits| limits.watches_exhausted(path, None)) {
-            Some(limit) => format!("{limit}; {}", limit.hint().unwrap_or_default()),
-            None => error.to_string(),
-        };
-        tracing::error!("{text}; until then such directories are compared again and again");
+    /// Tells the operator when the limit of watches is met, and again whenever twice as many directories
+    /// are concerned as when it was told before.
+    fn tell_unwatched(&mut self, dirs: u64) {
+        let Some(path) = &self.unwatched else { return };
+        if dirs == 0 {
+            (self.unwatched, self.unwatched_told) = (None, 0);
+        } else if dirs >= 2 * self.unwatched_told {
+            self.unwatched_told = dirs;
+            let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(path.as_bytes());
+            let path = self.root.join(std::path::Path::new(name));
+            // More are found while the first walk is under way.
+            let advice = match InotifyLimits::read() {
+                Ok(limits) if self.is_inotify => {
+                    let limit = limits.watches_exhausted(path, Some(2 * dirs));
+                    format!("{limit}; {}", limit.hint().unwrap_or_default())
+                }
+                _ => format!("cannot watch '{}'", Escaped::path(&path)),
+            };
+            tracing::error!(
+                "{dirs} directories are not watched: {advice}; until then they are compared again and again"
+            );
+        }
     }
 
     // ---- actions -----------------------------------------------------------------------------------

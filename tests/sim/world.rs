@@ -288,6 +288,7 @@ impl World {
             warning: 0.5,
             critical: 0.9,
             terminate_on_critical: false,
+            events_remedy: String::new(),
             suspect_since: self.state.durable_as_of.clone(),
             filter: self.faults.filter.clone(),
             limits_of_source: Vec::new(),
@@ -690,8 +691,8 @@ impl World {
                 sink::Action::ReleaseBrake => process.applier.brake.release(),
                 sink::Action::Log { text, .. } => self.say(|| format!("sink: {text}")),
                 sink::Action::Exit { .. } => {
+                    self.state.clean = process.engine.is_settled();
                     self.sink = None;
-                    self.state.clean = true;
                     self.close_sink_wires();
                     return;
                 }

@@ -61,6 +61,7 @@ impl Replica {
         } else {
             self.retry_problems(now);
         }
+        self.end_refused_streams(now, out);
         self.dispatch_renames(out);
         self.dispatch_gather(now, out);
         let lanes: &[Lane] = if ending {

@@ -238,6 +238,7 @@ impl Replica {
                         read_pos,
                         offset: 0,
                         busy: false,
+                        refused: None,
                     };
                     self.streams.insert(stream, begun);
                 }
@@ -596,7 +597,7 @@ impl Replica {
                 data,
                 size,
             },
-            Subject::Stage,
+            Subject::Stage { stream: id },
             out,
         );
     }

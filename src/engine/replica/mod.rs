@@ -35,8 +35,9 @@ use super::walk::{Rescan, Suspicion, Walker};
 use super::work::{Finding, Links};
 use super::{Now, Stamp, Ticket};
 use crate::channel::Peer;
+use crate::report::Shortage;
 use crate::tree::{Metadata, Name, RelPath, View};
-use crate::wire::message::{Change, Credit, Lane, ToSink};
+use crate::wire::message::{Change, Credit, Lane, Refusal, ToSink};
 use gather::Gather;
 
 /// Limits of one replica, all of them settings of the source.
@@ -225,6 +226,8 @@ struct Stream {
     /// Where the last piece numbered has ended.
     offset: u64,
     busy: bool,
+    /// The sink has refused a piece of it, with this number.
+    refused: Option<(u64, Refusal)>,
 }
 
 /// A message that is not durable yet.
@@ -254,14 +257,17 @@ enum Subject {
         visit: u64,
     },
     Publish(RelPath),
-    Stage,
+    /// A piece of a stream, or its end without a file.
+    Stage {
+        stream: u64,
+    },
 }
 
 impl Subject {
     fn entries(&self) -> usize {
         match self {
             Self::Entries { names, .. } => names.len(),
-            Self::Stage => 0,
+            Self::Stage { .. } => 0,
             _ => 1,
         }
     }
@@ -310,6 +316,9 @@ pub struct Replica {
     losses: Losses,
     last_epoch: u64,
     content_after_ms: u64,
+    /// Why, when that was last so.
+    shortage: Option<Shortage>,
+    shortage_told: Option<Shortage>,
     /// Position of the last whole walk that was owed; "equal" is said only after it.
     whole_walk: Option<u64>,
     /// The names that the whole walk has left unknown have been searched for.
@@ -355,6 +364,8 @@ impl Replica {
             losses: Losses::default(),
             last_epoch: 0,
             content_after_ms: 0,
+            shortage: None,
+            shortage_told: None,
             whole_walk: None,
             walk_searched: false,
             sent_meter: Meter::default(),
@@ -675,10 +686,9 @@ impl Replica {
     }
 
     fn abandon(&mut self, now: Now, id: u64, out: &mut Vec<Action>) {
-        let Some(stream) = self.streams.remove(&id) else {
+        let Some(stream) = self.close_stream(now, id, out) else {
             return;
         };
-        out.push(Action::CloseStream { stream: id });
         self.retries += 1;
         let wish = Waiting {
             unsettled: stream.wish.unsettled + 1,
@@ -690,16 +700,22 @@ impl Replica {
             ..wish
         };
         self.queue(stream.lane).put(now.ms, stream.path, wish);
+    }
+
+    fn close_stream(&mut self, now: Now, id: u64, out: &mut Vec<Action>) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        out.push(Action::CloseStream { stream: id });
         if stream.offset > 0 && self.link.is_some() {
             self.number(
                 now,
                 stream.lane,
                 stream.wish.stamp,
                 Change::Abandon { stream: id },
-                Subject::Stage,
+                Subject::Stage { stream: id },
                 out,
             );
         }
+        Some(stream)
     }
 
     /// At the limit of a queue its fullest directories become rescans.

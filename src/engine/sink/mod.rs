@@ -123,6 +123,9 @@ pub enum Action {
     },
 }
 
+/// How long a sync that has failed is not tried again, in milliseconds.
+const SYNC_RETRY_MS: u64 = 1_000;
+
 /// How long the handshake may take, in milliseconds.
 const HANDSHAKE_MS: u64 = 60_000;
 /// How long an orderly end waits for the source's agreement, in milliseconds.
@@ -233,7 +236,7 @@ impl Sink {
                 change,
             });
         }
-        self.prepare(out);
+        self.prepare(now, out);
         self.confirm(now, out);
         self.begin_sync(now, out);
         self.acknowledge(out);
@@ -254,12 +257,20 @@ impl Sink {
             .iter()
             .map(|pulse| pulse.deadline(self.settings.heartbeat))
             .min();
-        let sync = if self.sync_wanted() {
+        let is_due = self.is_preparing() && self.sync_failed && self.syncing.is_none();
+        let sync = if self.sync_wanted() || is_due {
             self.sync_after_ms
         } else {
             u64::MAX
         };
         phase.min(pulses.unwrap_or(u64::MAX)).min(sync)
+    }
+
+    /// True if everything that was applied is durable.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let all_synced = self.syncing.is_none() && self.order.applied() <= self.synced_to;
+        all_synced && self.order.is_idle() && !self.sync_failed
     }
 
     /// True while changes flow.
@@ -304,13 +315,21 @@ impl Sink {
 
     /// Before a session: what is being applied ends, stages are freed, everything is synced (rules 14
     /// and 22).
-    fn prepare(&mut self, out: &mut Vec<Action>) {
-        let between = matches!(self.phase, Phase::Connecting | Phase::Registering { .. });
-        if !between || self.clean || self.syncing.is_some() || !self.order.is_idle() {
+    fn prepare(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.is_preparing() || self.syncing.is_some() || !self.order.is_idle() {
+            return;
+        }
+        // One that has failed is not tried again at once.
+        if self.sync_failed && now.ms < self.sync_after_ms {
             return;
         }
         out.push(Action::FreeStages);
         self.start_sync(out);
+    }
+
+    fn is_preparing(&self) -> bool {
+        let between = matches!(self.phase, Phase::Connecting | Phase::Registering { .. });
+        between && !self.clean
     }
 
     /// Success is said when Synchronisation was seen everywhere and nothing older can take effect.
@@ -557,11 +576,13 @@ impl Sink {
             // What was applied may be lost: another session sends it again, with content (rule 24).
             self.sync_failed = true;
             self.continuous = false;
-            out.push(Action::Log {
-                urgent: true,
-                text: "the target could not be synced".to_owned(),
-            });
-            return self.reset("a failed sync", out);
+            self.sync_after_ms = now.ms + SYNC_RETRY_MS.max(2 * took_ms);
+            self.reset("a failed sync", out);
+            if self.stop {
+                // Nobody knows when it will work again.
+                out.push(Action::Exit { refused: None });
+            }
+            return;
         }
         self.standing = standing;
         self.synced_to = applied;

@@ -49,6 +49,8 @@ pub struct Settings {
     pub critical: f64,
     /// At the critical threshold: terminate in order instead of going on.
     pub terminate_on_critical: bool,
+    /// How an operator gives the event queue more room, as the end of a sentence.
+    pub events_remedy: String,
     /// Changes since then may have been forgotten by an earlier process; by sink id.
     pub suspect_since: BTreeMap<String, Time>,
     /// Which entries take part.
@@ -196,6 +198,9 @@ pub const HOW_TO_GO_ON: &str = "restore it and 'osync resume', or agree to what 
 /// How often directories without a watch are compared again, in milliseconds.
 const REWALK_MS: u64 = 30_000;
 
+/// How long further overflows are only counted after one was told, in milliseconds.
+const OVERFLOW_TOLD_MS: u64 = 60_000;
+
 /// Directories without a watch that are remembered by name; with more, the whole tree is compared.
 const UNWATCHED_MAX: usize = 4096;
 
@@ -231,6 +236,8 @@ pub struct Source {
     queue_empty: Time,
     fill: (u64, f64),
     warned: bool,
+    /// Until when further overflows are only counted.
+    overflow_told_until_ms: u64,
     overflows: u64,
     paused: bool,
     halted: Option<String>,
@@ -264,6 +271,7 @@ impl Source {
             queue_empty: now.wall,
             fill: (0, 0.0),
             warned: false,
+            overflow_told_until_ms: 0,
             overflows: 0,
             paused: false,
             halted: None,
@@ -392,7 +400,7 @@ impl Source {
 
     fn included_event(&mut self, now: Now, event: &PathEvent, out: &mut Vec<Action>) {
         match event {
-            PathEvent::Overflow => return self.overflowed(now),
+            PathEvent::Overflow => return self.overflowed(now, out),
             PathEvent::Unmounted => {
                 let why =
                     "the file system of the root, or one below that was entered, was unmounted";
@@ -428,8 +436,19 @@ impl Source {
     }
 
     /// Events were lost: everything may have changed since the queue was last empty (rule 21).
-    fn overflowed(&mut self, now: Now) {
+    fn overflowed(&mut self, now: Now, out: &mut Vec<Action>) {
         self.overflows += 1;
+        if now.ms >= self.overflow_told_until_ms {
+            self.overflow_told_until_ms = now.ms + OVERFLOW_TOLD_MS;
+            let remedy = &self.settings.events_remedy;
+            let text = format!(
+                "the kernel's event queue was full and lost events, {} times since the start: everything \
+                 is compared again in the background; to avoid that, {remedy}",
+                self.overflows
+            );
+            out.push(Action::Log { urgent: true, text });
+        }
+        self.critical(now, "the kernel's event queue was full", out);
         let suspicion = Suspicion::new(self.queue_empty, now.wall);
         let stamp = self.stamp(now);
         for (_, replica) in self.replicas.values_mut() {
@@ -443,23 +462,31 @@ impl Source {
         if bytes == 0 {
             self.queue_empty = now.wall;
         }
-        if fill >= self.settings.critical && self.settings.terminate_on_critical {
-            let text = format!(
-                "the kernel's event queue is {:.0} % full: terminating as configured",
-                fill * 100.0
-            );
+        let state = format!("the kernel's event queue is {:.0} % full", fill * 100.0);
+        if fill >= self.settings.critical {
+            self.critical(now, &state, out);
+        }
+        if fill >= self.settings.warning {
+            self.warn(&state, out);
+        } else if fill < self.settings.warning / 2.0 {
+            self.warned = false;
+        }
+    }
+
+    fn critical(&mut self, now: Now, state: &str, out: &mut Vec<Action>) {
+        if self.settings.terminate_on_critical && self.phase != Phase::Termination {
+            let text = format!("{state}: terminating as configured");
             out.push(Action::Log { urgent: true, text });
             self.stop(now, None, out);
         }
-        if fill >= self.settings.warning && !self.warned {
-            self.warned = true;
-            let text = format!(
-                "the kernel's event queue is {:.0} % full: slow the changes down, or raise it with sysctl fs.inotify.max_queued_events=N",
-                fill * 100.0
-            );
+    }
+
+    /// Tells the operator once per crossing of the threshold.
+    fn warn(&mut self, state: &str, out: &mut Vec<Action>) {
+        if !std::mem::replace(&mut self.warned, true) {
+            let remedy = &self.settings.events_remedy;
+            let text = format!("{state}: slow the changes down, or {remedy}");
             out.push(Action::Log { urgent: true, text });
-        } else if fill < self.settings.warning / 2.0 {
-            self.warned = false;
         }
     }
 

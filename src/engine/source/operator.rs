@@ -337,7 +337,8 @@ impl Source {
                 halted: replica.ledger.halted(),
                 rate: replica.applied_meter.rate(now.ms, 10),
                 eta_ms: replica.eta_ms(now),
-                full: replica.is_full(now),
+                full: replica.shortage(now).is_some(),
+                shortage: replica.shortage(now),
             });
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

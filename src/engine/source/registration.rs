@@ -114,6 +114,14 @@ impl Source {
         let sane = self.replicas.get_mut(&key).is_none_or(|(_, replica)| {
             replica.acknowledged(now, outcomes, applied, durable, credit)
         });
+        if let Some((sink, replica)) = self.replicas.get_mut(&key)
+            && let Some(text) = replica.tell_shortage(now)
+        {
+            out.push(Action::Log {
+                urgent: replica.shortage(now).is_some(),
+                text: format!("sink {sink}: {text}"),
+            });
+        }
         if !sane {
             refuse(
                 command,
@@ -481,13 +489,14 @@ impl Source {
         if self.phase != Phase::Termination {
             return;
         }
-        let late = now.ms >= self.terminate_by_ms || self.paused || self.halted.is_some();
+        let is_late = now.ms >= self.terminate_by_ms || self.paused || self.halted.is_some();
         for (&peer, session) in &mut self.sessions.by_command {
+            // What waits for room would keep everybody waiting.
             let drained = self
                 .replicas
                 .get(&session.key)
-                .is_none_or(|(_, replica)| replica.drained());
-            if session.state == State::Transfer && (drained || late) {
+                .is_none_or(|(_, replica)| replica.drained() || replica.shortage(now).is_some());
+            if session.state == State::Transfer && (drained || is_late) {
                 session.state = State::Terminating;
                 let message = Command::ServiceTermination {
                     epoch: session.epoch,

@@ -327,6 +327,10 @@ impl Fs for MemoryFs {
         Ok(())
     }
 
+    fn is_out_of_inodes(&self) -> bool {
+        false
+    }
+
     fn tidy(&self) -> io::Result<()> {
         Ok(())
     }

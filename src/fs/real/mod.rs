@@ -449,6 +449,10 @@ impl Fs for RealFs {
         Ok(rustix::fs::syncfs(&self.root)?)
     }
 
+    fn is_out_of_inodes(&self) -> bool {
+        self.space().is_ok_and(|space| space.inodes_free == 0)
+    }
+
     fn tidy(&self) -> io::Result<()> {
         self.writable()?.tidy()
     }

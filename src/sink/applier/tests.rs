@@ -90,12 +90,17 @@ fn a_stream_keeps_its_holes() {
 fn a_piece_that_was_lost_is_no_hole() {
     let sink = Sink::new();
     sink.fs.disk().bytes_max = 2;
-    assert_eq!(sink.chunk(0, 0, b"abc", 10), Some(Refusal::Full));
+    let full = Some(Refusal::Full(Shortage::Space));
+    assert_eq!(sink.chunk(0, 0, b"abc", 10), full);
     sink.fs.disk().bytes_max = 100;
-    assert_eq!(sink.chunk(3, 0, b"de", 10), Some(Refusal::Mismatch));
-    assert_eq!(sink.chunk(5, 5, b"", 10), Some(Refusal::Mismatch));
-    assert_eq!(sink.publish(10), Some(Refusal::Full));
+    assert_eq!(sink.chunk(3, 0, b"de", 10), full);
+    assert_eq!(sink.chunk(5, 5, b"", 10), full);
+    assert_eq!(sink.publish(10), full);
     assert!(sink.is_empty());
+    // The stream has ended; another begins with a stage of its own.
+    assert_eq!(sink.publish(10), Some(Refusal::Mismatch));
+    assert_eq!(sink.chunk(0, 7, b"abc", 10), None);
+    assert_eq!(sink.publish(10), None);
 }
 
 #[test]
