@@ -152,7 +152,7 @@ impl Users {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let choice = (seed >> 33) as usize;
             let name = format!("{}/file-{}", ["a", "b/c"][choice % 2], choice / 2 % NAMES);
-            self.change(&name, choice / 1024 % 10 > 0);
+            self.change(&name, !(choice / 1024).is_multiple_of(10));
             std::thread::sleep(Duration::from_millis(2));
         }
     }
