@@ -62,6 +62,33 @@ pub struct AuditStatus {
     pub found: u64,
 }
 
+impl Status {
+    /// Where it stands in one line, for a service manager.
+    #[must_use]
+    pub fn line(&self) -> String {
+        if let Some(why) = &self.halted {
+            return format!("halted: {why}");
+        }
+        let flowing = self.sinks.iter().filter(|s| s.phase == Phase::Transfer);
+        let state = match (self.paused, self.phase, self.sinks.len()) {
+            (true, ..) => "paused".to_owned(),
+            (_, Phase::Termination, _) => "termination".to_owned(),
+            (.., 0) => return "initialisation: no sink has registered".to_owned(),
+            (.., all) => format!("transfer to {} of {all} sinks", flowing.count()),
+        };
+        let lag = match self.sinks.iter().filter_map(|sink| sink.lag_ms).max() {
+            Some(lag_ms) => format!("lag {}.{} s", lag_ms / 1000, lag_ms % 1000 / 100),
+            None => "no lag".to_owned(),
+        };
+        let sum = |count: fn(&SinkStatus) -> u64| self.sinks.iter().map(count).sum::<u64>();
+        format!(
+            "{state}, {lag}, {} entries pending, {} problems",
+            sum(|sink| sink.pending_entries),
+            sum(|sink| sink.problems)
+        )
+    }
+}
+
 /// Places below the root at which something is mounted that is not entered.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MountsNotEntered {

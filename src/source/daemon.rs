@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::emptied::Emptied;
 use super::memory::Memory;
@@ -38,6 +38,7 @@ use crate::owners;
 use crate::report::Limit;
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SourceState, StateDir, random, random_id};
+use crate::supervisor::Supervisor;
 use crate::tree::{Escaped, LimitKind, RelPath};
 use crate::wire::message::{Command, ErrorAnswer, ErrorCode, Reply};
 use crate::wire::{decode_command, decode_to_source, encode_command, encode_to_sink};
@@ -61,6 +62,8 @@ pub struct Options {
     pub on_listening: Box<dyn FnOnce(Listening) + Send>,
     /// Turns true when the endpoint must terminate in order.
     pub stop: watch::Receiver<bool>,
+    /// Who is told that it serves.
+    pub supervisor: Supervisor,
 }
 
 /// Events of each kind that are taken in one turn, so that no kind starves another.
@@ -82,6 +85,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         settings,
         on_listening,
         mut stop,
+        mut supervisor,
     } = options;
     let mut start = Start {
         command: settings.command.to_string(),
@@ -100,7 +104,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         if let Some(tell) = on_listening.take() {
             tell(listening);
         }
-        let ended = daemon.serve(&mut stop).await;
+        let ended = daemon.serve(&mut stop, &mut supervisor).await;
         daemon.close().await;
         match ended? {
             Ended::Over => return Ok(()),
@@ -450,10 +454,14 @@ impl Daemon {
     }
 
     /// Turns until the engine has ended.
-    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Ended, Error> {
+    async fn serve(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+        supervisor: &mut Supervisor,
+    ) -> Result<Ended, Error> {
         self.carry_out();
         loop {
-            let wake = self.wait(stop).await;
+            let wake = self.wait(stop, supervisor.deadline()).await;
             self.read_events()?;
             self.take(wake)?;
             self.take_waiting().await?;
@@ -464,15 +472,19 @@ impl Daemon {
             }
             self.engine.advance(now, &mut self.actions);
             self.carry_out();
+            supervisor.turn(|| self.engine.status(now).line());
+            if self.is_stopping || matches!(self.ended, Some(Ended::Over)) {
+                supervisor.stopping();
+            }
             if let Some(ended) = self.ended.take() {
                 return Ok(ended);
             }
         }
     }
 
-    async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
+    async fn wait(&mut self, stop: &mut watch::Receiver<bool>, at_latest: Instant) -> Wake {
         let hurried = self.unread || !self.barriers.is_empty();
-        let deadline = self.clock.instant(self.engine.deadline());
+        let deadline = self.clock.instant(self.engine.deadline()).min(at_latest);
         tokio::select! {
             incoming = self.command.recv() => Wake::Command(incoming),
             incoming = self.data.recv() => Wake::Data(incoming),

@@ -186,6 +186,16 @@ impl Process {
         kib.trim().parse::<u64>().unwrap() * 1024
     }
 
+    /// Sends SIGTERM, as a service manager does.
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Its process id, which is also that of its first thread.
+    pub fn id(&self) -> i32 {
+        self.child.id().try_into().unwrap()
+    }
+
     /// The last lines of both logs.
     fn tails(&self) -> String {
         let (stdout, stderr) = (tail(&self.stdout()), tail(&self.stderr()));

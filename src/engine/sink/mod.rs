@@ -171,6 +171,8 @@ pub struct Sink {
     order: Order,
     /// Nothing of an older epoch can take effect any more, and it was synced.
     clean: bool,
+    /// The sync under way began when nothing of an older epoch was left to take effect.
+    preparing: bool,
     standing: Standing,
     /// The standing was made by this process without a break.
     continuous: bool,
@@ -200,6 +202,7 @@ impl Sink {
             filter: Filter::default(),
             order: Order::default(),
             clean: false,
+            preparing: false,
             standing,
             continuous: false,
             syncing: None,
@@ -279,6 +282,14 @@ impl Sink {
         self.phase == Phase::Transfer
     }
 
+    /// The source has said that the session has begun, and neither side that it is over.
+    fn is_confirmed(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating
+        )
+    }
+
     // ---- registration ------------------------------------------------------------------------------
 
     fn connected(&mut self, now: Now, nonces: Vec<u64>, out: &mut Vec<Action>) {
@@ -324,6 +335,7 @@ impl Sink {
             return;
         }
         out.push(Action::FreeStages);
+        self.preparing = true;
         self.start_sync(out);
     }
 
@@ -399,8 +411,12 @@ impl Sink {
                     *agreed = true;
                 }
             }
-            Command::ServiceTermination { epoch } if ours(epoch) => self.phase = Phase::Terminating,
-            Command::ReleaseBrake { epoch } if ours(epoch) => out.push(Action::ReleaseBrake),
+            Command::ServiceTermination { epoch } if ours(epoch) && self.is_confirmed() => {
+                self.phase = Phase::Terminating;
+            }
+            Command::ReleaseBrake { epoch } if ours(epoch) && self.is_confirmed() => {
+                out.push(Action::ReleaseBrake);
+            }
             Command::Ping { token } => out.push(Action::SendCommand(Command::Pong { token })),
             Command::Pong { .. } => {}
             Command::Error(error) => self.refused(error, out),
@@ -434,6 +450,7 @@ impl Sink {
         }
         self.order.forget_waiting();
         self.clean = false;
+        self.preparing = false;
         self.epoch = None;
         self.pulses.clear();
         self.phase = Phase::Connecting;
@@ -487,11 +504,7 @@ impl Sink {
     }
 
     fn acknowledge(&mut self, out: &mut Vec<Action>) {
-        let flowing = matches!(
-            self.phase,
-            Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating
-        );
-        let Some(epoch) = self.epoch.filter(|_| flowing) else {
+        let Some(epoch) = self.epoch.filter(|_| self.is_confirmed()) else {
             return;
         };
         let (applied, freed) = (self.order.applied(), self.order.freed);
@@ -539,11 +552,7 @@ impl Sink {
     // ---- durability --------------------------------------------------------------------------------
 
     fn sync_wanted(&self) -> bool {
-        let flowing = matches!(
-            self.phase,
-            Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating
-        );
-        flowing && self.syncing.is_none() && self.order.applied() > self.synced_to
+        self.is_confirmed() && self.syncing.is_none() && self.order.applied() > self.synced_to
     }
 
     fn begin_sync(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -586,9 +595,7 @@ impl Sink {
         }
         self.standing = standing;
         self.synced_to = applied;
-        if matches!(self.phase, Phase::Connecting | Phase::Registering { .. })
-            && self.order.is_idle()
-        {
+        if std::mem::take(&mut self.preparing) {
             self.clean = true;
             self.sync_failed = false;
         }
@@ -664,3 +671,6 @@ impl Sink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
