@@ -10,6 +10,7 @@ mod order;
 mod outcomes;
 mod replaced;
 mod sessions;
+mod suspicion;
 mod walks;
 mod watches;
 

@@ -12,7 +12,7 @@ use crate::engine::scan::Scan;
 use crate::engine::source::Action;
 use crate::engine::walk::Rescan;
 use crate::engine::work::{Detail, Finding, Spilled};
-use crate::engine::{Now, Stamp, Ticket};
+use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::tree::RelPath;
 use crate::wire::message::Lane;
 
@@ -143,6 +143,7 @@ impl Replica {
             let stamp = Stamp {
                 pos: self.last_pos,
                 since_ms: now.ms,
+                made: Since::Ms(now.ms),
             };
             self.recheck(now, path, stamp);
         }
@@ -257,6 +258,7 @@ impl Replica {
         if self.gather.phase == Phase::Spilling {
             return self.spill(name, stamp);
         }
+        self.links.search_met(name.links);
         let inode = name.links.inode;
         let is_news = self.links.inode(&name.path) != Some(inode);
         if self.links.knows(inode) && is_news {

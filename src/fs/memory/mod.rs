@@ -137,7 +137,11 @@ impl Fs for MemoryFs {
     }
 
     fn list(&self, dir: &MemoryDir, each: &mut dyn FnMut(&[u8], Option<Kind>)) -> io::Result<()> {
-        let children = self.step().children(dir.0.ino)?;
+        let children = {
+            let disk = self.step();
+            disk.check_readable(dir.0.ino)?;
+            disk.children(dir.0.ino)?
+        };
         // Whoever is called may use the file system again.
         for (name, kind) in children {
             each(name.as_bytes(), Some(kind));
