@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Replica;
+use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::scan::Scan;
 use crate::engine::source::Action;
@@ -243,6 +244,24 @@ impl Replica {
             return false;
         }
         let stamp = self.gather.scan.oldest();
+        if let Finding::Failed {
+            path,
+            operation,
+            errno,
+        } = finding
+        {
+            // What lies there was not searched. When the problem is over, a walk finds its names.
+            let failure = Failure {
+                side: Side::Source,
+                operation,
+                errno: *errno,
+                halted: false,
+                number: self.last_number(),
+                made: stamp.map_or(Since::Ms(now.ms), |stamp| stamp.made),
+            };
+            self.ledger
+                .failed_with_all_below(now, path.clone(), failure);
+        }
         let found = self.gather.scan.found(ticket, finding.clone());
         if let (Some((dir, listed)), Some(stamp)) = (found, stamp) {
             for (name, links) in listed.linked {

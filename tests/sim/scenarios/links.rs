@@ -347,3 +347,16 @@ fn a_search_that_met_a_single_name() {
         w.must_settle();
     }
 }
+
+/// A search for other names cannot list a directory: they are found when it can be listed (seed
+/// 10511806533889).
+#[test]
+fn a_search_that_cannot_list_a_directory() {
+    let mut w = equal(&[("a/b", "1"), ("b/x", "2")]);
+    w.readable("a", false);
+    w.ln("a/b", "b/a");
+    w.until("it has searched", |w| w.problems() > 0);
+    w.readable("a", true);
+    w.must_settle();
+    assert!(same_inode(&w.dst.disk(), "a/b", "b/a"));
+}
