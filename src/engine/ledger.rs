@@ -200,6 +200,16 @@ impl Ledger {
         Some(problem.open_since)
     }
 
+    /// The problems at a path and below it, and since when changes there may have been forgotten.
+    #[must_use]
+    pub fn open_at_or_below(&self, top: &RelPath) -> Vec<(RelPath, Since)> {
+        let problems = self.problems.range(top.clone()..);
+        problems
+            .take_while(|(path, _)| top.covers(path))
+            .map(|(path, problem)| (path.clone(), problem.open_since))
+            .collect()
+    }
+
     /// A path takes no part any more, so that nothing will ever be done for it.
     pub fn forget(&mut self, path: &RelPath) {
         self.problems.remove(path);

@@ -36,6 +36,14 @@ fn long_after(world: &mut World) {
     }
 }
 
+/// The same where something is a problem, which stays.
+fn long_after_with_problems(world: &mut World) {
+    for _ in 0..10 {
+        world.wait(2_000);
+        world.flow();
+    }
+}
+
 fn make(world: &World, at: &str, content: &str) {
     for (end, _) in at.match_indices('/') {
         let dir = crate::world::steps::path(&at[..end]);

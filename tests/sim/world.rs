@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use osync::channel::Peer;
+use osync::engine::Ticket;
 use osync::engine::queue::HoldOff;
 use osync::engine::replica::Limits;
 use osync::engine::session::Heartbeat;
 use osync::engine::sink::{self, Sink, Standing};
 use osync::engine::source::{self, Source};
 use osync::engine::work::{Detail, Finding, Order, Seen, Spilled};
-use osync::engine::Ticket;
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
 use osync::report::{Limit, Phase, SinkStatus};
 use osync::sink::applier::Applier;

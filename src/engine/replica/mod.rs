@@ -520,6 +520,21 @@ impl Replica {
                 }
             }
         }
+        for (path, made) in self.ledger.open_at_or_below(&from) {
+            if let Some(path) = path.moved(&from, &to) {
+                // What could not be told under the old name is told under the new one, behind the rename.
+                let made = made.min(renaming.stamp.made);
+                let wish = Waiting {
+                    open_below: true,
+                    ..Waiting::appeared(Stamp {
+                        made,
+                        ..renaming.stamp
+                    })
+                };
+                let wish = wish.with_content(self.last_pos);
+                self.live.put(now.ms, path, wish);
+            }
+        }
         if is_dir {
             // Both names are compared again after the rename; what walks had under way there is part
             // of that.
@@ -542,7 +557,9 @@ impl Replica {
                 self.backlog_walk.owe(path, self.of_replaced(stamp));
             }
         }
-        if self.link.is_none() || self.renames.len() >= RENAMES_MAX {
+        // The sink may hold an older content that looks the same, which never had the new name (rule 7).
+        let is_open = !is_dir && self.ledger.holds(&from);
+        if self.link.is_none() || self.renames.len() >= RENAMES_MAX || is_open {
             return self.rename_as_looks(now, &renaming);
         }
         self.renames.push_back(renaming);

@@ -62,3 +62,23 @@ fn problem_of_a_directory_is_as_old_as_what_waits_below() {
     w.readable("d", true);
     w.must_settle();
 }
+
+/// What could not be read moves: its content is still to be told, though the sink moves the old one and finds
+/// size and time as they should be (seed 10612890285627).
+#[test]
+fn a_problem_that_moves() {
+    for (from, to, dir) in [("x", "y", None), ("d/x", "e/x", Some(("d", "e")))] {
+        let mut w = equal(&[("x", "old content"), ("d/x", "old content")]);
+        w.readable(from, false);
+        w.write_unseen(from, "new content");
+        w.hear();
+        w.read_all();
+        assert_eq!(w.problems(), 1);
+        super::long_after_with_problems(&mut w);
+        let (old, new) = dir.unwrap_or((from, to));
+        w.mv(old, new);
+        w.flow();
+        w.readable(to, true);
+        w.must_settle();
+    }
+}
