@@ -6,7 +6,7 @@ use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
 use crate::engine::walk::{Rescan, Step};
-use crate::engine::{Now, Stamp};
+use crate::engine::{Now, Since, Stamp};
 use crate::report::Shortage;
 use crate::tree::{Name, RelPath};
 use crate::wire::message::{Answer, Credit, Lane, Outcome, Refusal, ResumePoint};
@@ -54,7 +54,12 @@ impl Replica {
         };
         if !std::mem::replace(&mut self.walk_searched, true) && self.links.any_incomplete() {
             let since_ms = now.ms;
-            self.owe_search(Stamp { pos, since_ms });
+            let made = Since::Ms(since_ms);
+            self.owe_search(Stamp {
+                pos,
+                since_ms,
+                made,
+            });
         } else {
             self.whole_walk = None;
         }
@@ -85,11 +90,15 @@ impl Replica {
             replaced.extend(message.replaced());
         }
         for (path, number) in done {
-            if let Some(since_ms) = self.ledger.clear(&path, number) {
+            if let Some(made) = self.ledger.clear(&path, number) {
                 // Nothing below a directory with a problem was sent, nor were its events kept. Now that no
                 // problem stands for it, every flush waits for it.
-                let stamp = Stamp { pos: 0, since_ms };
-                let rescan = Rescan::of_forgotten(stamp, now, since_ms, self.last_pos);
+                let stamp = Stamp {
+                    pos: 0,
+                    since_ms: now.ms,
+                    made,
+                };
+                let rescan = self.of_forgotten(stamp);
                 self.compare(Lane::Backlog, path, rescan);
             }
         }
@@ -97,8 +106,7 @@ impl Replica {
             self.backlog_walk.owe(path, Rescan::compare(stamp));
         }
         for (path, stamp) in replaced {
-            self.backlog_walk
-                .owe(path, Rescan::of_replaced(stamp, self.last_pos));
+            self.backlog_walk.owe(path, self.of_replaced(stamp));
         }
     }
 
@@ -208,6 +216,7 @@ impl Replica {
                     errno: 0,
                     halted: true,
                     number,
+                    made: wish.stamp.made,
                 };
                 self.ledger.failed(now, path, failure);
             }
@@ -222,6 +231,7 @@ impl Replica {
                         errno,
                         halted: false,
                         number,
+                        made: wish.stamp.made,
                     },
                 );
             }
@@ -369,6 +379,7 @@ impl Replica {
                     errno,
                     halted: false,
                     number: 0,
+                    made: visit.rescan.stamp.made,
                 };
                 self.ledger.failed(now, visit.dir, failure);
                 return;
@@ -555,7 +566,7 @@ impl Subject {
 impl Sent {
     /// What is wanted of the entry after it was refused or lost on the way.
     fn wish_again(&self, stamp: Stamp) -> Waiting {
-        match self {
+        let wish = match self {
             Self {
                 replaced: true,
                 made: false,
@@ -563,6 +574,10 @@ impl Sent {
             } => Waiting::replaced(stamp),
             Self { is_dir: true, .. } | Self { appeared: true, .. } => Waiting::appeared(stamp),
             _ => Waiting::new(stamp, Want::State),
+        };
+        Waiting {
+            open_below: self.open_below,
+            ..wish
         }
     }
 }

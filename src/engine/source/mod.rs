@@ -14,9 +14,10 @@ use super::bindings::{Bindings, PathEvent};
 use super::replica::{Limits, Replica};
 use super::scan::Scan;
 use super::session::{Heartbeat, Sessions};
-use super::walk::{Rescan, Suspicion};
+use super::walk::Rescan;
+use super::wall::WallClock;
 use super::work::{Detail, Finding, Order, Spilled};
-use super::{Now, Stamp, Ticket};
+use super::{Now, Since, Stamp, Ticket};
 use crate::channel::Peer;
 use crate::report::{Limit, MountsNotEntered, Phase};
 use crate::source::watch::{RawEvent, Wd, What};
@@ -232,8 +233,9 @@ pub struct Source {
     unwatched_more: u64,
     unwatched_more_since_ms: u64,
     rewalk_ms: u64,
-    /// When the event queue was last known to be empty, by the wall clock.
-    queue_empty: Time,
+    /// When the event queue was last known to be empty, by [`Now::ms`].
+    queue_empty_ms: u64,
+    wall: WallClock,
     fill: (u64, f64),
     warned: bool,
     /// Until when further overflows are only counted.
@@ -268,7 +270,8 @@ impl Source {
             unwatched_more: 0,
             unwatched_more_since_ms: now.ms,
             rewalk_ms: now.ms + REWALK_MS,
-            queue_empty: now.wall,
+            queue_empty_ms: now.ms,
+            wall: WallClock::new(now),
             fill: (0, 0.0),
             warned: false,
             overflow_told_until_ms: 0,
@@ -290,6 +293,10 @@ impl Source {
 
     /// Takes one event and adds what is to be done.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
+        self.wall.saw(now);
+        for (_, replica) in self.replicas.values_mut() {
+            replica.saw(now);
+        }
         match event {
             Event::Raw(raw) => self.raw(now, &raw, out),
             Event::BarrierPassed(ticket) => self.barrier_passed(now, ticket, out),
@@ -353,9 +360,16 @@ impl Source {
 
     fn stamp(&mut self, now: Now) -> Stamp {
         self.pos += 1;
+        self.last_stamp(now)
+    }
+
+    /// The stamp of a cause that needs no place of its own. An event may have waited since the event queue
+    /// was empty.
+    fn last_stamp(&self, now: Now) -> Stamp {
         Stamp {
             pos: self.pos,
             since_ms: now.ms,
+            made: Since::Ms(self.queue_empty_ms),
         }
     }
 
@@ -418,10 +432,7 @@ impl Source {
                 is_dir: true,
                 ..
             } => {
-                let stamp = Stamp {
-                    pos: self.pos,
-                    since_ms: now.ms,
-                };
+                let stamp = self.last_stamp(now);
                 self.arming.owe(path.clone(), stamp);
             }
             PathEvent::Suspect(_)
@@ -449,10 +460,9 @@ impl Source {
             out.push(Action::Log { urgent: true, text });
         }
         self.critical(now, "the kernel's event queue was full", out);
-        let suspicion = Suspicion::new(self.queue_empty, now.wall);
         let stamp = self.stamp(now);
         for (_, replica) in self.replicas.values_mut() {
-            replica.owe_suspect(RelPath::root(), suspicion, stamp);
+            replica.owe_suspect(RelPath::root(), stamp);
         }
         self.arming.owe(RelPath::root(), stamp);
     }
@@ -460,7 +470,7 @@ impl Source {
     fn filled(&mut self, now: Now, bytes: u64, fill: f64, out: &mut Vec<Action>) {
         self.fill = (bytes, fill);
         if bytes == 0 {
-            self.queue_empty = now.wall;
+            self.queue_empty_ms = now.ms;
         }
         let state = format!("the kernel's event queue is {:.0} % full", fill * 100.0);
         if fill >= self.settings.critical {
@@ -566,11 +576,10 @@ impl Source {
     /// What changed in a directory while it had no watch was told by nobody, so that its files are not
     /// trusted by size and time (rule 21).
     fn compare_untold(&mut self, now: Now, path: RelPath, since_ms: u64) {
-        let age_secs = (now.ms.saturating_sub(since_ms) / 1000) as i64 + 1;
-        let suspicion = Suspicion::new(now.wall.minus_secs(age_secs), now.wall);
-        let stamp = self.stamp(now);
+        let mut stamp = self.stamp(now);
+        stamp.made = stamp.made.min(Since::Ms(since_ms));
         for (_, replica) in self.replicas.values_mut() {
-            replica.owe_suspect(path.clone(), suspicion, stamp);
+            replica.owe_suspect(path.clone(), stamp);
         }
     }
 
@@ -608,6 +617,7 @@ impl Source {
             let stamp = Stamp {
                 pos: u64::MAX,
                 since_ms: now.ms,
+                made: Since::Ms(now.ms),
             };
             for (_, replica) in self.replicas.values_mut() {
                 replica.audit(page.dir.clone(), stamp);

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use super::{Action, Source, TERMINATION_MS};
 use crate::channel::Peer;
-use crate::engine::Now;
 use crate::engine::replica::Replica;
 use crate::engine::session::{ANNOUNCE_MS, Pulse, SINKS_MAX, SYNCHRONISATION_MS, Session, State};
-use crate::engine::walk::Suspicion;
+use crate::engine::{Now, Since, Stamp};
 use crate::report::Phase;
 use crate::tree::{OwnerMap, RelPath, View};
 use crate::wire::PAYLOAD_BYTES_MAX;
@@ -222,7 +221,7 @@ impl Source {
             return None;
         }
         self.next_key += 1;
-        let mut replica = Replica::new(self.next_key, self.settings.limits);
+        let mut replica = Replica::new(self.next_key, self.settings.limits, self.wall.clone());
         replica.set_watches_all(self.watches_all());
         self.replicas
             .insert(self.next_key, (sink_id.to_owned(), replica));
@@ -304,8 +303,9 @@ impl Source {
             replica.view = view;
             replica.attach(now, stamp, epoch, peers, credit, resume.as_ref());
             if let Some(since) = suspect_since {
-                let suspicion = Suspicion::new(since, now.wall);
-                replica.owe_suspect(RelPath::root(), suspicion, stamp);
+                replica.set_earlier(since);
+                let made = Since::EarlierProcess;
+                replica.owe_suspect(RelPath::root(), Stamp { made, ..stamp });
             }
         }
     }
