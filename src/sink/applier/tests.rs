@@ -120,3 +120,31 @@ fn pieces_that_do_not_fit_free_the_stage() {
         assert!(sink.is_empty());
     }
 }
+
+/// An entry that could not be looked at is there all the same (seed 12868024763410).
+#[test]
+fn what_cannot_be_looked_at_is_in_excess() {
+    for failing in 0..8 {
+        let sink = Sink::new();
+        assert_eq!(sink.chunk(0, 0, b"1", 1), None);
+        assert_eq!(sink.publish(1), None);
+        let mut step = 0;
+        sink.fs.set_trouble(Some(Box::new(move |_| {
+            step += 1;
+            (step == failing + 1).then_some(libc::EIO)
+        })));
+        let listing = Change::Listing {
+            dir: RelPath::root(),
+            range: NameRange {
+                after: None,
+                upto: None,
+            },
+            page: Page::Entries(Vec::new()),
+        };
+        match sink.applier.apply(Lane::Live, listing).answer {
+            Some(Answer::Failed(libc::EIO)) => {}
+            Some(Answer::Names { excess, .. }) => assert_eq!(excess, [name("file")]),
+            other => panic!("step {failing} failed: {other:?}"),
+        }
+    }
+}
