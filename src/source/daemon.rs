@@ -69,9 +69,6 @@ pub struct Options {
 /// Events of each kind that are taken in one turn, so that no kind starves another.
 const BATCH_MAX: usize = 256;
 
-/// How often the fill of the event queue is asked for while it is not empty, in milliseconds.
-const FILL_MS: u64 = 100;
-
 /// How often the root is checked and the state noted.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -371,7 +368,6 @@ struct Daemon {
     raw: Vec<RawEvent>,
     /// Barriers that have not passed: how much must have been read by then.
     barriers: Vec<(u64, Ticket)>,
-    fill_after_ms: u64,
     /// A directory at which the limit of watches was met, while there are such.
     unwatched: Option<RelPath>,
     /// How many there were when the operator was last told.
@@ -428,7 +424,6 @@ impl Daemon {
             unread: true,
             raw: Vec::with_capacity(BATCH_MAX),
             barriers: Vec::new(),
-            fill_after_ms: 0,
             unwatched: None,
             unwatched_told: 0,
             is_inotify: settings.watch == WatchBackend::Inotify,
@@ -628,11 +623,7 @@ impl Daemon {
 
     /// Asks how full the queue is, before it is read: a short one is empty after every read.
     fn measure_fill(&mut self, now: Now) {
-        if now.ms < self.fill_after_ms {
-            return;
-        }
         if let Ok(waiting @ 1..) = self.watch.waiting() {
-            self.fill_after_ms = now.ms + FILL_MS;
             self.tell(now, Event::Fill(waiting, self.watch.fill(waiting)));
         }
     }

@@ -182,6 +182,8 @@ fn a_push_is_filtered_and_a_wrong_rule_starts_nothing() {
     assert!(fs::exists(target.join("a")).unwrap() && fs::exists(target.join("b")).unwrap());
     fs::remove_file(source.join("a")).unwrap();
     fs::remove_file(source.join("b")).unwrap();
+    // An empty root would be taken for a missing mount.
+    fs::write(source.join("c"), "3").unwrap();
     assert_eq!(push(&["--config", config.to_str().unwrap()]).code, Some(0));
     assert!(fs::exists(target.join("a")).unwrap() && !fs::exists(target.join("b")).unwrap());
 }

@@ -534,7 +534,11 @@ impl Replica {
         visit.subdirs = dirs.map(|entry| (entry.name.clone(), false)).collect();
         visit.looks = listed.suspects.iter().cloned().collect();
         visit.suspects = listed.suspects;
+        // Which names are one inode is compared by whole walks: it takes all of them.
         visit.linked = listed.linked;
+        if rescan.audit {
+            visit.linked.clear();
+        }
         if rescan.fresh {
             visit.subdirs.clear();
             visit.looks = listed

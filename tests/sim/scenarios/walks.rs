@@ -124,3 +124,23 @@ fn audits_find_what_nobody_told() {
     w.until("two more audits", |w| w.audited().0 >= before + 2);
     assert_eq!(w.audited().1, found);
 }
+
+/// An audit meets the names of an inode one by one; it sends none of them for that (seed 13581056565872).
+#[test]
+fn audits_leave_linked_names_alone() {
+    let mut w = World::quiet_with(|faults| {
+        faults.audit_ms = 2_000;
+        faults.links_max = 2;
+    });
+    for name in ["a", "d/b"] {
+        make(&w, name, "content");
+        for further in ["1", "2", "3"] {
+            w.ln(name, &format!("{name}{further}"));
+        }
+    }
+    w.must_settle();
+    w.take_content_sent();
+    let before = w.audited().0;
+    w.until("two audits", |w| w.audited().0 >= before + 2);
+    assert_eq!((w.take_content_sent(), w.audited().1), (0, 0));
+}
