@@ -270,26 +270,33 @@ fn the_sink_while_its_state_cannot_be_written() {
 
 /// The link passes nothing, so that an end in order has to wait for its peer.
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_ends_the_source_at_once() {
+    second_signal("source", |busy| &mut busy.source.process);
+}
+
+#[test]
+fn a_second_signal_ends_the_sink_at_once() {
+    second_signal("sink", |busy| &mut busy.sink.process);
+}
+
+/// The link is stalled, so that the first signal cannot be obeyed soon.
+fn second_signal(name: &str, process: for<'b> fn(&'b mut Busy<'_>) -> &'b mut Process) {
     let fixture = Fixture::new();
     make_large(&fixture.source().join("large"));
     let mut busy = Busy::start(&fixture);
     busy.wait_until_streaming();
     busy.proxy.set(Weather::Stalled);
-    for (process, name) in [
-        (&mut busy.source.process, "source"),
-        (&mut busy.sink.process, "sink"),
-    ] {
-        process.interrupt();
-        wait_until("the first signal to be taken", PROMPT, || {
-            process.stderr().contains("a second signal ends at once")
-        });
-        process.assert_running();
-        let began = Instant::now();
-        process.signal(Signal::TERM);
-        assert_eq!(process.wait(PROMPT).code, Some(CUT_SHORT), "{name}");
-        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
-    }
+    let process = process(&mut busy);
+    process.interrupt();
+    wait_until("the first signal to be taken", PROMPT, || {
+        process.stderr().contains("a second signal ends at once")
+    });
+    process.assert_running();
+    let began = Instant::now();
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait(PROMPT).code, Some(CUT_SHORT), "{name}");
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     assert!(!fixture.target().join("large").exists());
+    drop(busy);
     expect_convergence(&fixture);
 }
