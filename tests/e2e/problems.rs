@@ -19,15 +19,23 @@ const PROBLEMS: i32 = 2;
 const ODD: &str = "odd\n\u{1b}name";
 const ESCAPED: &str = "odd\\n\\u{1b}name";
 
-/// Makes a file as the owner of its directory would.
+/// A file of the owner from the first moment on: what is seen to belong to others counts as left out.
 fn write(path: &Path) {
-    fs::write(path, "content").unwrap();
-    give_to_owner(path);
+    let aside = tempfile::NamedTempFile::new().unwrap();
+    fs::write(aside.path(), "content").unwrap();
+    set_mode(aside.path(), 0o644);
+    give_to_owner_of(path, aside.path());
+    aside.persist(path).unwrap();
 }
 
 /// Gives an entry to the owner of the tree.
 fn give_to_owner(path: &Path) {
-    let top = path
+    give_to_owner_of(path, path);
+}
+
+/// Gives an entry to the owner of the tree in which another path lies.
+fn give_to_owner_of(other: &Path, path: &Path) {
+    let top = other
         .ancestors()
         .find(|dir| dir.ends_with("source") || dir.ends_with("target"));
     let owner = fs::metadata(top.unwrap().parent().unwrap()).unwrap();
@@ -109,9 +117,10 @@ fn a_file_that_cannot_be_created() {
     let source = Source::start(&fixture);
     let sink = Sink::start(&fixture, &source.addresses);
     source.wait_for_phase("transfer");
-    let dir = fixture.source().join("dir");
-    fs::create_dir(&dir).unwrap();
-    give_to_owner(&dir);
+    let (dir, aside) = (fixture.source().join("dir"), fixture.path().join("aside"));
+    fs::create_dir(&aside).unwrap();
+    give_to_owner_of(&dir, &aside);
+    fs::rename(&aside, &dir).unwrap();
     source.flush();
     // Somebody takes the directory away from the sink.
     let taken = fixture.target().join("dir");
