@@ -17,6 +17,7 @@ mod accidents;
 mod bad_input;
 mod fidelity;
 mod filters;
+mod hostile;
 mod kill_and_restart;
 mod limits;
 mod main_job;
