@@ -38,7 +38,7 @@ pub enum WatchBackend {
 }
 
 /// What happens when the kernel's event queue reaches [`Settings::events_critical`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnCritical {
     /// Keep going, and compare what may have been lost again.

@@ -12,7 +12,7 @@
 //!
 //! [`cli`] is what people type and read, [`config`] every setting with its limits, [`error`] what can
 //! end a command. [`tree`] has the nouns, [`fs`] everything that is done to a file system,
-//! [`owners`] the users and groups of the host.
+//! [`owners`] the users and groups of the host, [`supervisor`] what a service manager is told.
 
 pub mod channel;
 pub mod cli;
@@ -27,5 +27,6 @@ pub mod root;
 pub mod sink;
 pub mod source;
 pub mod state;
+pub mod supervisor;
 pub mod tree;
 pub mod wire;

@@ -6,7 +6,9 @@ use clap::Args;
 use clap::ValueEnum;
 
 use super::filters::FilterArgs;
-use crate::config::{self, Address, Given, LogFormat, LogLevel, Owners, Settings, WatchBackend};
+use crate::config::{
+    self, Address, Given, LogFormat, LogLevel, OnCritical, Owners, Settings, WatchBackend,
+};
 use crate::error::Error;
 
 /// Options of commands that talk to a running source.
@@ -93,6 +95,9 @@ pub(super) struct SourceArgs {
     /// What reports changes: inotify or notify [default: inotify]
     #[arg(long, value_name = "BACKEND", value_enum, hide_possible_values = true)]
     watch: Option<WatchBackend>,
+    /// When the kernel's event queue is nearly full: rescan (go on) or terminate [default: rescan]
+    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
+    on_critical: Option<OnCritical>,
     /// Listen where other hosts reach it, without encryption or authentication
     #[arg(long)]
     insecure_bind: bool,
@@ -123,6 +128,11 @@ impl SourceArgs {
         let mut given = Vec::new();
         give(&mut given, "watch", self.watch.map(name).as_ref());
         give(&mut given, "audit_interval", self.audit_interval.as_ref());
+        give(
+            &mut given,
+            "on_critical",
+            self.on_critical.map(name).as_ref(),
+        );
         if self.insecure_bind {
             given.push(Given::flag("insecure_bind", true));
         }

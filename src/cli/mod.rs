@@ -128,6 +128,7 @@ pub fn run(
         start_logging(&settings);
         cli.command.run(settings, console)
     });
+    logging::finish();
     match result {
         Ok(()) => exit::DONE,
         Err(error) => {

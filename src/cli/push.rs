@@ -20,6 +20,7 @@ use super::source::announcement;
 use crate::config::{Address, Settings};
 use crate::error::Error;
 use crate::root::{self, Use};
+use crate::supervisor::Supervisor;
 use crate::tree::Escaped;
 use crate::wire::message::{Reply, Request};
 
@@ -97,6 +98,7 @@ pub(super) fn run(args: Args, settings: Settings, console: &mut Console) -> Resu
                 let _ = listening.send(at);
             }),
             stop: stop.subscribe(),
+            supervisor: Supervisor::none(),
         },
     )?;
     super::block_on(async {
@@ -114,7 +116,7 @@ pub(super) fn run(args: Args, settings: Settings, console: &mut Console) -> Resu
         let (sink_stop, sink_stops) = watch::channel(false);
         let sink = Endpoint::start(
             "sink",
-            |(target, settings, stop)| run_sink_on(target, settings, stop),
+            |(target, settings, stop)| run_sink_on(target, settings, stop, Supervisor::none()),
             (target, settings, sink_stops),
         )?;
         let push = Push {

@@ -215,11 +215,11 @@ fn limits(text: &mut String, limits: &[Limit]) {
 }
 
 fn verdict(sink: &SinkStatus) -> &'static str {
-    match (sink.full, sink.converged, sink.settled) {
-        (true, ..) => "no space left",
-        (false, true, _) => "equal",
-        (false, false, true) => "equal except for its limits",
-        (false, false, false) => "not equal yet",
+    match (sink.shortage, sink.converged, sink.settled) {
+        (Some(shortage), ..) => shortage.words(),
+        (None, true, _) => "equal",
+        (None, false, true) => "equal except for its limits",
+        (None, false, false) => "not equal yet",
     }
 }
 

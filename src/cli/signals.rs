@@ -1,4 +1,7 @@
-//! INT and TERM: the first ends in order, the second at once.
+//! INT, TERM and HUP: the first ends in order, the second at once.
+//!
+//! HUP says that the terminal is gone. Whoever starts a daemon under `nohup` has it ignored, and then it
+//! stays ignored.
 
 use std::sync::Arc;
 
@@ -23,17 +26,24 @@ impl Stop {
             .build()
             .map_err(failed)?;
         let entered = runtime.enter();
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut signals = Signals {
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            hangup: if is_ignored(libc::SIGHUP) {
+                None
+            } else {
+                Some(signal(SignalKind::hangup()).map_err(failed)?)
+            },
+        };
         drop(entered);
         std::thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
                 runtime.block_on(async {
-                    either(&mut interrupt, &mut terminate).await;
+                    signals.next().await;
                     tracing::info!("terminating; a second signal ends at once");
                     told.tell();
-                    either(&mut interrupt, &mut terminate).await;
+                    signals.next().await;
                     std::process::exit(exit::TEMPORARY.into());
                 });
             })
@@ -58,9 +68,39 @@ impl Stop {
     }
 }
 
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// What ends this process.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// None if it was ignored before.
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = hung_up(&mut self.hangup) => {}
+        }
     }
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// True if this process was started with a signal ignored.
+fn is_ignored(signal: libc::c_int) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action this only writes the present one to where it is told, and all bits of
+    // that are zero if it does not.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }

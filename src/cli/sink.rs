@@ -8,6 +8,7 @@ use super::endpoints::{SinkOptions, run_sink};
 use super::signals::Stop;
 use crate::config::Settings;
 use crate::error::Error;
+use crate::supervisor::Supervisor;
 
 const EXAMPLE: &str = "\
 Example:
@@ -42,5 +43,6 @@ pub(super) fn run(args: Args, settings: Settings, _console: &mut Console) -> Res
         adopt: args.target.adopt,
         settings,
         stop: stop.subscribe(),
+        supervisor: Supervisor::of_environment(),
     }))
 }

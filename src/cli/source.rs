@@ -8,6 +8,7 @@ use super::endpoints::{Listening, SourceOptions, run_source};
 use super::signals::Stop;
 use crate::config::Settings;
 use crate::error::Error;
+use crate::supervisor::Supervisor;
 
 const EXAMPLE: &str = "\
 Example:
@@ -46,6 +47,7 @@ pub(super) fn run(args: Args, settings: Settings, console: &mut Console) -> Resu
             let _ = listening.send(at);
         }),
         stop: stop.subscribe(),
+        supervisor: Supervisor::of_environment(),
     };
     super::block_on(async {
         let mut endpoint = std::pin::pin!(run_source(options));

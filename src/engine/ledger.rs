@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Now;
+use super::{Now, Since};
 use crate::tree::RelPath;
 
 /// First delay before a problem is tried again, in milliseconds; it doubles from there.
@@ -45,7 +45,7 @@ pub struct Problem {
     /// When it first failed.
     pub since_ms: u64,
     /// Since when changes at or below the path may have been forgotten.
-    pub suspect_since_ms: u64,
+    pub open_since: Since,
     /// How often it was tried.
     pub tries: u32,
     /// When it is tried again.
@@ -70,6 +70,8 @@ pub struct Failure<'a> {
     pub halted: bool,
     /// The message that was refused, or the last one sent when reading failed.
     pub number: u64,
+    /// Since when that which could not be told may have happened.
+    pub made: Since,
 }
 
 /// All problems of one sink.
@@ -79,8 +81,8 @@ pub struct Ledger {
     problems_max: usize,
     /// Problems that found no room: a rescan is owed for the root while there are any.
     unlisted: u64,
-    /// When the first of them was met.
-    unlisted_since_ms: u64,
+    /// Since when changes may have been forgotten for lack of room.
+    unlisted_since: Since,
 }
 
 impl Ledger {
@@ -91,7 +93,7 @@ impl Ledger {
             problems: BTreeMap::new(),
             problems_max,
             unlisted: 0,
-            unlisted_since_ms: 0,
+            unlisted_since: Since::Ever,
         }
     }
 
@@ -130,21 +132,17 @@ impl Ledger {
             errno,
             halted,
             number,
+            made,
         } = failure;
         let operation = operation.to_owned();
-        let (since_ms, suspect_since_ms, tries) = match self.problems.get(&path) {
+        let made = made.min(Since::Ms(now.ms));
+        let (since_ms, open_since, tries) = match self.problems.get(&path) {
             Some(known) => {
                 let tries = known.tries.saturating_add(1);
-                (known.since_ms, known.suspect_since_ms, tries)
+                (known.since_ms, known.open_since.min(made), tries)
             }
-            None if self.problems.len() >= self.problems_max => {
-                if self.unlisted == 0 {
-                    self.unlisted_since_ms = now.ms;
-                }
-                self.unlisted += 1;
-                return;
-            }
-            None => (now.ms, now.ms, 1),
+            None if self.problems.len() >= self.problems_max => return self.leave_open(made),
+            None => (now.ms, made, 1),
         };
         let retry_ms = now.ms + (RETRY_MIN_MS << (tries - 1).min(16)).min(RETRY_MAX_MS);
         let problem = Problem {
@@ -152,7 +150,7 @@ impl Ledger {
             operation,
             errno,
             since_ms,
-            suspect_since_ms,
+            open_since,
             tries,
             retry_ms,
             halted,
@@ -163,23 +161,53 @@ impl Ledger {
 
     /// The same for a path whose problem stands for those below it from now on.
     pub fn failed_with_all_below(&mut self, now: Now, path: RelPath, failure: Failure<'_>) {
-        let below = self.problems.extract_if(.., |at, _| path.is_above(at));
-        let suspect_since_ms = below.map(|(_, problem)| problem.suspect_since_ms).min();
-        self.failed(now, path.clone(), failure);
-        if let (Some(since_ms), Some(problem)) = (suspect_since_ms, self.problems.get_mut(&path)) {
-            problem.suspect_since_ms = problem.suspect_since_ms.min(since_ms);
+        let made = match self.clear_below(&path) {
+            Some(open_since) => open_since.min(failure.made),
+            None => failure.made,
+        };
+        self.failed(now, path, Failure { made, ..failure });
+    }
+
+    /// A problem finds no room.
+    fn leave_open(&mut self, since: Since) {
+        self.unlisted_since = match self.unlisted {
+            0 => since,
+            _ => self.unlisted_since.min(since),
+        };
+        self.unlisted += 1;
+    }
+
+    /// Something that may have happened since then is not told, as the problem of a directory above stands
+    /// for it.
+    pub fn leave_to_above(&mut self, path: &RelPath, since: Since) {
+        let mut above = path.parent();
+        while let Some(dir) = above {
+            if let Some(problem) = self.problems.get_mut(&dir) {
+                problem.open_since = problem.open_since.min(since);
+            }
+            above = dir.parent();
         }
     }
 
     /// A message with this number was done for the path. If that ended a problem, it tells since when
     /// changes at or below the path may have been forgotten.
-    pub fn clear(&mut self, path: &RelPath, number: u64) -> Option<u64> {
+    pub fn clear(&mut self, path: &RelPath, number: u64) -> Option<Since> {
         let problem = self.problems.get(path)?;
         if problem.number >= number {
             return None;
         }
         let problem = self.problems.remove(path)?;
-        Some(problem.suspect_since_ms)
+        Some(problem.open_since)
+    }
+
+    /// The problems at a path and below it, and since when changes there may have been forgotten.
+    #[must_use]
+    pub fn open_at_or_below(&self, top: &RelPath) -> Vec<(RelPath, Since)> {
+        let problems = self.problems.range(top.clone()..);
+        problems
+            .take_while(|(path, _)| top.covers(path))
+            .map(|(path, problem)| (path.clone(), problem.open_since))
+            .collect()
     }
 
     /// A path takes no part any more, so that nothing will ever be done for it.
@@ -194,11 +222,11 @@ impl Ledger {
         }
     }
 
-    /// Problems below a path end with the path itself.
-    pub fn clear_below(&mut self, path: &RelPath) {
-        if !self.problems.is_empty() {
-            self.problems.retain(|at, _| !path.is_above(at));
-        }
+    /// Problems below a path end with the path itself. Tells since when changes there may have been
+    /// forgotten, if there were any.
+    pub fn clear_below(&mut self, path: &RelPath) -> Option<Since> {
+        let below = self.problems.extract_if(.., |at, _| path.is_above(at));
+        below.map(|(_, problem)| problem.open_since).min()
     }
 
     /// True if a directory above `path` has a problem, which stands for the path.
@@ -240,12 +268,12 @@ impl Ledger {
 
     /// Takes the count of problems that found no room: whoever asks owes a rescan for them. It tells
     /// since when changes may have been forgotten.
-    pub fn take_unlisted(&mut self) -> Option<u64> {
+    pub fn take_unlisted(&mut self) -> Option<Since> {
         if self.unlisted == 0 || self.problems.len() >= self.problems_max {
             return None;
         }
         self.unlisted = 0;
-        Some(self.unlisted_since_ms)
+        Some(self.unlisted_since)
     }
 
     /// When the next problem must be tried again.
@@ -274,6 +302,7 @@ mod tests {
         errno: 5,
         halted: false,
         number: 1,
+        made: Since::Ms(u64::MAX),
     };
 
     fn at(ms: u64) -> Now {
@@ -316,8 +345,9 @@ mod tests {
         ledger.failed_with_all_below(at(3), path("d"), FAILURE);
         assert_eq!(ledger.len(), 2);
         assert_eq!(ledger.clear(&path("d"), 1), None);
-        assert_eq!(ledger.clear(&path("d"), 2), Some(1));
-        assert_eq!(ledger.clear(&path("e"), 2), Some(2));
+        ledger.leave_to_above(&path("e/g"), Since::EarlierProcess);
+        assert_eq!(ledger.clear(&path("d"), 2), Some(Since::Ms(1)));
+        assert_eq!(ledger.clear(&path("e"), 2), Some(Since::EarlierProcess));
     }
 
     #[test]
@@ -325,10 +355,11 @@ mod tests {
         let mut ledger = Ledger::new(1);
         ledger.failed(at(1), path("a"), FAILURE);
         ledger.failed(at(2), path("b"), FAILURE);
-        ledger.failed(at(3), path("c"), FAILURE);
+        let made = Since::Ms(1);
+        ledger.failed(at(3), path("c"), Failure { made, ..FAILURE });
         assert_eq!((ledger.len(), ledger.take_unlisted()), (3, None));
         ledger.clear(&path("a"), 2);
-        assert_eq!(ledger.take_unlisted(), Some(2));
+        assert_eq!(ledger.take_unlisted(), Some(made), "the oldest change");
         assert_eq!(ledger.take_unlisted(), None);
     }
 }

@@ -50,6 +50,8 @@ pub struct Group {
     searched: u64,
     /// The count when the search under way began.
     searching: u64,
+    /// The lowest count that this search has met at any of the names; 0 if it has met none.
+    met: u64,
     /// Names that the sink has were given up, to make room for others of the group.
     spared: bool,
     /// These have another content on the sink by now.
@@ -292,6 +294,9 @@ impl LinkTable {
         let Some(group) = self.groups.get_mut(&inode) else {
             return;
         };
+        // As many names as before would be one that a search has not met.
+        group.searched = group.searched.saturating_sub(1);
+        group.searching = group.searching.saturating_sub(1);
         // The last count was made before the name went, or else a name has taken its place that nobody
         // knows. Only if the count is young, both are possible.
         if self.now_ms.saturating_sub(group.seen_ms) > YOUNG_COUNT_MS {
@@ -472,14 +477,29 @@ impl LinkTable {
     pub fn search_begins(&mut self) {
         for group in self.groups.values_mut() {
             group.searching = group.count;
+            group.met = 0;
             group.stale = false;
         }
     }
 
-    /// The search has ended: what it has not found lies outside the root.
+    /// The search under way has met a name of this inode, with so many names then.
+    pub fn search_met(&mut self, links: Links) {
+        if let Some(group) = self.groups.get_mut(&links.inode) {
+            group.met = match group.met {
+                0 => links.count,
+                met => met.min(links.count),
+            };
+        }
+    }
+
+    /// The search has ended: what it has not found lies outside the root. Of an inode that it has not met
+    /// it says nothing: that had a single name meanwhile, and those it gets now are new.
     pub fn search_ended(&mut self) {
         for group in self.groups.values_mut() {
-            group.searched = std::mem::take(&mut group.searching);
+            let began = std::mem::take(&mut group.searching);
+            if group.met > 0 {
+                group.searched = began.min(group.met);
+            }
         }
     }
 }
@@ -594,9 +614,30 @@ mod tests {
         table.search_begins();
         assert!(table.note(&path("c"), links(3, 2)));
         assert!(table.note(&path("b"), links(2, 3)), "one more since");
+        table.search_met(links(1, 3));
+        table.search_met(links(2, 3));
         table.search_ended();
         let incomplete = |name: &str| table.of(&path(name)).is_some_and(Group::is_incomplete);
         assert!(!incomplete("a") && incomplete("b") && incomplete("c"));
+    }
+
+    #[test]
+    fn a_search_says_nothing_of_what_it_has_not_met() {
+        let mut table = table(10, &[("a", 1, 3), ("b", 2, 3)]);
+        table.search_begins();
+        table.search_met(links(2, 3));
+        table.search_met(links(2, 2));
+        table.search_ended();
+        assert!(table.note(&path("a"), links(1, 3)), "as many as before");
+        let incomplete = |table: &LinkTable, name: &str| {
+            let group = table.of(&path(name)).expect("it was noted");
+            group.is_incomplete()
+        };
+        assert!(incomplete(&table, "a"));
+        assert!(table.note(&path("b"), links(2, 2)));
+        assert!(!incomplete(&table, "b"));
+        assert!(table.note(&path("b"), links(2, 3)), "one more since");
+        assert!(incomplete(&table, "b"));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod session;
 pub mod sink;
 pub mod source;
 pub mod walk;
+pub mod wall;
 pub mod work;
 
 use crate::tree::Time;
@@ -45,6 +46,20 @@ pub struct Stamp {
     pub pos: u64,
     /// [`Now::ms`] when the event was read.
     pub since_ms: u64,
+    /// Since when that which is to be told may have happened.
+    pub made: Since,
+}
+
+/// Since when something may have happened. Where it is forgotten, size and time of what has changed since
+/// prove nothing (rule 21).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Since {
+    /// At any time: the sink may hold another file altogether.
+    Ever,
+    /// Since what an earlier process of the source has told last.
+    EarlierProcess,
+    /// Since this moment of [`Now::ms`].
+    Ms(u64),
 }
 
 impl Stamp {
@@ -54,6 +69,7 @@ impl Stamp {
         Self {
             pos: self.pos.min(other.pos),
             since_ms: self.since_ms.min(other.since_ms),
+            made: self.made.min(other.made),
         }
     }
 }

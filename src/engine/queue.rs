@@ -44,6 +44,9 @@ pub struct Waiting {
     /// A directory that took this name: what the sink has under it may be another one, whose files
     /// prove nothing by size and time.
     pub replaced: bool,
+    /// A directory below which something that waited was dropped: what changed there since the stamp was made
+    /// has been forgotten.
+    pub open_below: bool,
     /// Looks in a row that found it changing or open for writing.
     pub unsettled: u32,
     /// Position of the last cause that may have changed the content; 0 if only the name or metadata
@@ -66,6 +69,7 @@ impl Waiting {
             want,
             appeared: false,
             replaced: false,
+            open_below: false,
             unsettled: 0,
             content_pos: 0,
             touched: false,
@@ -98,6 +102,7 @@ impl Waiting {
         self.want = self.want.max(other.want);
         self.appeared |= other.appeared;
         self.replaced |= other.replaced;
+        self.open_below |= other.open_below;
         self.unsettled = self.unsettled.max(other.unsettled);
         self.content_pos = self.content_pos.max(other.content_pos);
         self.touched |= other.touched;
@@ -154,7 +159,7 @@ pub struct Queue {
     /// Files that wait for a stream, by position.
     parked: BTreeSet<(u64, RelPath)>,
     /// A count of the stamps that wait, to know the earliest without a search.
-    stamps: BTreeMap<u64, (u32, u64)>,
+    stamps: BTreeMap<u64, (u32, Stamp)>,
     heat: BTreeMap<RelPath, Heat>,
     hold_off: HoldOff,
     /// Wishes up to this position are part of a flush.
@@ -257,12 +262,9 @@ impl Queue {
     }
 
     fn enter(&mut self, path: RelPath, wish: Waiting) {
-        let count = self
-            .stamps
-            .entry(wish.stamp.pos)
-            .or_insert((0, wish.stamp.since_ms));
+        let count = self.stamps.entry(wish.stamp.pos).or_insert((0, wish.stamp));
         count.0 += 1;
-        count.1 = count.1.min(wish.stamp.since_ms);
+        count.1 = count.1.earliest(wish.stamp);
         self.entries.insert(path, wish);
     }
 
@@ -285,9 +287,7 @@ impl Queue {
     /// The earliest stamp that waits.
     #[must_use]
     pub fn oldest(&self) -> Option<Stamp> {
-        self.stamps
-            .first_key_value()
-            .map(|(&pos, &(_, since_ms))| Stamp { pos, since_ms })
+        self.stamps.first_key_value().map(|(_, &(_, stamp))| stamp)
     }
 
     /// Makes held paths ready whose time has come.

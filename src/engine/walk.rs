@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::Stamp;
 use super::work::Links;
-use super::{Now, Stamp};
 use crate::tree::{Name, RelPath, Time};
 
 /// Names in one page.
@@ -37,11 +37,14 @@ impl Suspicion {
         }
     }
 
-    /// Suspicion of what changed after a moment of the engine's clock.
+    /// Suspicion of what changed between a moment that an earlier process knew and the start of this one.
+    /// If the clock has gone back meanwhile, nobody knows how early a change may seem to be.
     #[must_use]
-    pub fn since_ms(now: Now, since_ms: u64) -> Self {
-        let age_secs = (now.ms.saturating_sub(since_ms) / 1000) as i64 + 1;
-        Self::new(now.wall.minus_secs(age_secs), now.wall)
+    pub fn across_processes(since: Time, started: Time) -> Self {
+        if since > started.minus_secs(-MARGIN_SECS) {
+            return Self::of_everything();
+        }
+        Self::new(since, started)
     }
 
     /// Suspicion of every file, however old.
@@ -51,6 +54,15 @@ impl Suspicion {
         Self {
             since: at(i64::MIN),
             until: at(i64::MAX),
+        }
+    }
+
+    /// Suspicion of what either holds, and of what lies between.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            since: self.since.min(other.since),
+            until: self.until.max(other.until),
         }
     }
 
@@ -66,10 +78,7 @@ impl Suspicion {
 
     fn widest(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {
-            (Some(a), Some(b)) => Some(Self {
-                since: a.since.min(b.since),
-                until: a.until.max(b.until),
-            }),
+            (Some(a), Some(b)) => Some(a.and(b)),
             (one, other) => one.or(other),
         }
     }
@@ -120,18 +129,6 @@ impl Rescan {
             suspected_pos: pos,
             ..Self::compare(stamp)
         }
-    }
-
-    /// A comparison that stands for changes forgotten since a moment of the engine's clock, up to `pos`.
-    #[must_use]
-    pub fn of_forgotten(stamp: Stamp, now: Now, since_ms: u64, pos: u64) -> Self {
-        Self::suspect(stamp, Suspicion::since_ms(now, since_ms), pos)
-    }
-
-    /// The comparison of a directory that took the place of another, as it was known at `pos`.
-    #[must_use]
-    pub fn of_replaced(stamp: Stamp, pos: u64) -> Self {
-        Self::suspect(stamp, Suspicion::of_everything(), pos)
     }
 
     /// True if whoever walks like this distrusts all that `other` does.

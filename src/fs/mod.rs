@@ -190,6 +190,8 @@ pub trait Fs: Send + Sync + 'static {
         to_name: &Name,
     ) -> io::Result<()>;
 
+    /// True if what is missing for something new, after ENOSPC, are inodes.
+    fn is_out_of_inodes(&self) -> bool;
     /// Makes everything done so far durable, on every file system touched.
     fn sync(&self) -> io::Result<()>;
     /// Removes the stage's directory if it is empty, leaving the root's times as they were.

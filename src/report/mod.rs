@@ -62,6 +62,33 @@ pub struct AuditStatus {
     pub found: u64,
 }
 
+impl Status {
+    /// Where it stands in one line, for a service manager.
+    #[must_use]
+    pub fn line(&self) -> String {
+        if let Some(why) = &self.halted {
+            return format!("halted: {why}");
+        }
+        let flowing = self.sinks.iter().filter(|s| s.phase == Phase::Transfer);
+        let state = match (self.paused, self.phase, self.sinks.len()) {
+            (true, ..) => "paused".to_owned(),
+            (_, Phase::Termination, _) => "termination".to_owned(),
+            (.., 0) => return "initialisation: no sink has registered".to_owned(),
+            (.., all) => format!("transfer to {} of {all} sinks", flowing.count()),
+        };
+        let lag = match self.sinks.iter().filter_map(|sink| sink.lag_ms).max() {
+            Some(lag_ms) => format!("lag {}.{} s", lag_ms / 1000, lag_ms % 1000 / 100),
+            None => "no lag".to_owned(),
+        };
+        let sum = |count: fn(&SinkStatus) -> u64| self.sinks.iter().map(count).sum::<u64>();
+        format!(
+            "{state}, {lag}, {} entries pending, {} problems",
+            sum(|sink| sink.pending_entries),
+            sum(|sink| sink.problems)
+        )
+    }
+}
+
 /// Places below the root at which something is mounted that is not entered.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MountsNotEntered {
@@ -100,8 +127,38 @@ pub struct SinkStatus {
     pub rate: Rate,
     /// Estimated milliseconds until the backlog is done; `None` if unknown.
     pub eta_ms: Option<u64>,
-    /// True if the sink said it has no space left.
+    /// True if the sink said lately that its target takes no more content.
     pub full: bool,
+    /// What its target lacks then.
+    #[serde(default)]
+    pub shortage: Option<Shortage>,
+}
+
+/// What a target lacks that takes no more content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shortage {
+    /// Space.
+    Space,
+    /// Inodes, while there may be space.
+    Inodes,
+    /// Quota of an owner or of a project.
+    Quota,
+    /// The right to write: it has become read-only.
+    ReadOnly,
+}
+
+impl Shortage {
+    /// For people.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Space => "no space left",
+            Self::Inodes => "no inodes left",
+            Self::Quota => "over quota",
+            Self::ReadOnly => "read-only",
+        }
+    }
 }
 
 /// Something that cannot be preserved.

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat, Way, open_way};
+use crate::report::Shortage;
 use crate::sink::brake::Brake;
 use crate::sink::exact::{self, Held};
 use crate::sink::exclusion::Exclusion;
@@ -26,7 +27,7 @@ pub const COUNTED_MAX: u64 = 200_000;
 #[derive(Debug)]
 pub struct Applier<F: Fs> {
     fs: F,
-    streams: Mutex<HashMap<u64, Stage<F::File>>>,
+    streams: Mutex<HashMap<u64, Streamed<F::File>>>,
     /// The brake on removals.
     pub brake: Brake,
     distrust: Option<Distrust>,
@@ -48,12 +49,17 @@ struct Stage<H> {
     size: u64,
 }
 
+/// A stream of which a piece was refused stays refused until its end: its content has gaps.
+type Streamed<H> = Result<Stage<H>, Refused>;
+
 /// Why an entry was not done.
 type Refused = Box<Refusal>;
 
 fn refused(operation: &str, error: &io::Error) -> Refused {
     Box::new(match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => Refusal::Full,
+        Some(libc::ENOSPC) => Refusal::Full(Shortage::Space),
+        Some(libc::EDQUOT) => Refusal::Full(Shortage::Quota),
+        Some(libc::EROFS) => Refusal::Full(Shortage::ReadOnly),
         Some(libc::ESTALE) => Refusal::Mismatch,
         errno => Refusal::Problem {
             operation: operation.to_owned(),
@@ -125,7 +131,7 @@ impl<F: Fs> Applier<F> {
         self.lock().clear();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Stage<F::File>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Streamed<F::File>>> {
         // A panic elsewhere ends the process; the map itself is never left half changed.
         self.streams
             .lock()
@@ -134,6 +140,22 @@ impl<F: Fs> Applier<F> {
 
     /// Applies one change.
     pub fn apply(&self, lane: Lane, change: Change) -> Outcome {
+        let mut outcome = self.apply_now(lane, change);
+        let is_full = |(_, why): &(u32, Refusal)| *why == Refusal::Full(Shortage::Space);
+        // The kernel has one error for both.
+        if outcome.refused.iter().any(is_full) && self.fs.is_out_of_inodes() {
+            for (_, why) in outcome
+                .refused
+                .iter_mut()
+                .filter(|refused| is_full(refused))
+            {
+                *why = Refusal::Full(Shortage::Inodes);
+            }
+        }
+        outcome
+    }
+
+    fn apply_now(&self, lane: Lane, change: Change) -> Outcome {
         match change {
             Change::Entries { dir, entries } => self.entries(lane, &dir, entries),
             Change::DirMeta { dir, meta } => single(self.dir_meta(&dir, &meta)),
@@ -527,16 +549,28 @@ impl<F: Fs> Applier<F> {
     ) -> Result<(), Refused> {
         // Chunks of one stream come one at a time, so its stage can leave the map while it is written.
         let held = self.lock().remove(&stream);
-        let mut stage = match held {
-            Some(stage) => stage,
-            None if self.lock().len() >= STREAMS_MAX => {
-                return Err(Box::new(Refusal::Problem {
-                    operation: "stage".to_owned(),
-                    errno: libc::EMFILE,
-                }));
-            }
-            None => self.stage(size)?,
-        };
+        if held.is_none() && self.lock().len() >= STREAMS_MAX {
+            return Err(Box::new(Refusal::Problem {
+                operation: "stage".to_owned(),
+                errno: libc::EMFILE,
+            }));
+        }
+        let grown = held
+            .unwrap_or_else(|| self.stage(size))
+            .and_then(|stage| self.grow(stage, offset, hole, data, size));
+        let result = grown.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.lock().insert(stream, grown);
+        result
+    }
+
+    fn grow(
+        &self,
+        mut stage: Stage<F::File>,
+        offset: u64,
+        hole: u64,
+        data: &[u8],
+        size: u64,
+    ) -> Streamed<F::File> {
         // What ends beyond the file was refused when it was decoded.
         let start = offset + hole;
         if stage.end != offset || stage.size != size {
@@ -544,8 +578,7 @@ impl<F: Fs> Applier<F> {
         }
         step("write", self.fs.write_at(&stage.file, start, data))?;
         stage.end = start + data.len() as u64;
-        self.lock().insert(stream, stage);
-        Ok(())
+        Ok(stage)
     }
 
     /// A stage for a whole file. It has its length from the start, so that no file system allocates more
@@ -563,11 +596,8 @@ impl<F: Fs> Applier<F> {
         path: &RelPath,
         meta: &Metadata,
     ) -> Result<(), Refused> {
-        // A stage that could not be written was freed, and its stream is refused here.
-        let stage = self
-            .lock()
-            .remove(&stream)
-            .ok_or_else(|| Box::new(Refusal::Full))?;
+        let held = self.lock().remove(&stream);
+        let stage = held.unwrap_or_else(|| Err(Box::new(Refusal::Mismatch)))?;
         let (dir_path, name) = path.split().ok_or_else(|| Box::new(Refusal::Mismatch))?;
         if stage.end != stage.size || stage.size != meta.size {
             return Err(Box::new(Refusal::Mismatch));

@@ -29,6 +29,7 @@ use crate::fs::real::{MountTable, RealFs, RootIdentity, SinkOptions as FsOptions
 use crate::owners;
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SinkState, StateDir, random, random_id};
+use crate::supervisor::Supervisor;
 use crate::tree::{LimitKind, OwnerTables, TargetLimits};
 use crate::wire::message::{Credit, ErrorAnswer, Outcome};
 use crate::wire::{decode_command, decode_to_sink, encode_command, encode_to_source};
@@ -43,6 +44,8 @@ pub struct Options {
     pub settings: Settings,
     /// Turns true when the endpoint must terminate in order.
     pub stop: watch::Receiver<bool>,
+    /// Who is told that it serves.
+    pub supervisor: Supervisor,
 }
 
 /// Events of each kind that are taken in one turn, so that no kind starves another.
@@ -187,7 +190,7 @@ impl SinkState {
 /// sink for good.
 pub async fn run(options: Options) -> Result<(), Error> {
     let target = Target::open(&options.root, options.adopt, &options.settings)?;
-    run_on(target, options.settings, options.stop).await
+    run_on(target, options.settings, options.stop, options.supervisor).await
 }
 
 /// As [`run`], on a target that is open already.
@@ -198,12 +201,13 @@ pub async fn run_on(
     target: Target,
     settings: Settings,
     mut stop: watch::Receiver<bool>,
+    supervisor: Supervisor,
 ) -> Result<(), Error> {
     target
         .fs
         .clear_stage()
         .map_err(|error| Error::io("clear the stage of", &target.path, error))?;
-    let mut daemon = Daemon::new(target, &settings)?;
+    let mut daemon = Daemon::new(target, &settings, supervisor)?;
     let ended = daemon.serve(&mut stop).await;
     daemon.close(ended).await
 }
@@ -241,12 +245,13 @@ struct Daemon {
     busy_ms: u64,
     /// The operator has released the brake.
     is_released: bool,
+    supervisor: Supervisor,
     is_stopping: bool,
     exit: Option<Option<ErrorAnswer>>,
 }
 
 impl Daemon {
-    fn new(target: Target, settings: &Settings) -> Result<Self, Error> {
+    fn new(target: Target, settings: &Settings, supervisor: Supervisor) -> Result<Self, Error> {
         let Target {
             path,
             fs,
@@ -312,6 +317,7 @@ impl Daemon {
             housekeeping,
             busy_ms: 0,
             is_released: false,
+            supervisor,
             is_stopping: false,
             exit: None,
         })
@@ -329,7 +335,9 @@ impl Daemon {
             }
             self.engine.advance(now, &mut self.actions);
             self.carry_out(now);
+            self.tell_supervisor();
             if let Some(refused) = self.exit.take() {
+                self.supervisor.stopping();
                 return Ok(refused);
             }
             let wake = self.wait(stop).await;
@@ -340,6 +348,7 @@ impl Daemon {
 
     async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
         let deadline = self.clock.instant(self.engine.deadline());
+        let deadline = deadline.min(self.supervisor.deadline());
         tokio::select! {
             (link, incoming) = receive(&mut self.links) => Wake::Received(link, incoming),
             links = connected(&mut self.connecting) => Wake::Connected(links),
@@ -376,6 +385,7 @@ impl Daemon {
             }
             Wake::Stop => {
                 self.is_stopping = true;
+                self.supervisor.stopping();
                 // A session that has not begun need not begin.
                 self.connecting = None;
                 self.tell(now, Event::Stop);
@@ -444,6 +454,17 @@ impl Daemon {
         Ok(())
     }
 
+    /// Of the lag only the source knows.
+    fn tell_supervisor(&mut self) {
+        let (is_stopping, in_transfer) = (self.is_stopping, self.engine.in_transfer());
+        let source = self.route.source();
+        self.supervisor.turn(|| match (is_stopping, in_transfer) {
+            (true, _) => "termination".to_owned(),
+            (false, true) => format!("transfer from {source}"),
+            (false, false) => format!("initialisation: waiting for {source}"),
+        });
+    }
+
     // ---- actions -----------------------------------------------------------------------------------
 
     fn tell(&mut self, now: Now, event: Event) {
@@ -506,7 +527,7 @@ impl Daemon {
             links.close().await;
         }
         match refused {
-            None => self.durability.close(),
+            None => self.durability.close(self.engine.is_settled()),
             Some(ErrorAnswer { code, message }) => Err(Error::Refused {
                 peer: self.route.source().to_owned(),
                 code,

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::fs::Fs;
 use crate::fs::real::RealFs;
 use crate::state::{SinkState, StateDir};
+use crate::tree::Escaped;
 
 /// How a sync ended.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,8 @@ struct Recorder {
     applier: Arc<Applier<RealFs>>,
     dir: StateDir,
     state: SinkState,
+    /// The last sync has failed, and was told.
+    is_failing: bool,
 }
 
 impl Durability {
@@ -56,6 +59,7 @@ impl Durability {
             applier,
             dir,
             state,
+            is_failing: false,
         };
         let thread = std::thread::Builder::new()
             .name("durability".into())
@@ -87,12 +91,23 @@ impl Durability {
     }
 
     /// Records an end in order: everything is durable, and nothing is to be distrusted.
-    pub(super) fn close(self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// If not everything is settled, so not durable, or the state cannot be written: the next start then
+    /// distrusts what was written last.
+    pub(super) fn close(self, is_settled: bool) -> Result<(), Error> {
         drop(self.jobs);
         let mut recorder = self
             .thread
             .join()
             .map_err(|_| Error::Unexpected("the durability thread broke down".into()))?;
+        if !is_settled {
+            return Err(Error::Unexpected(
+                "ended before all that was applied was durable: the next start compares what was \
+                 written last by its content"
+                    .into(),
+            ));
+        }
         recorder.state.clean = true;
         recorder
             .dir
@@ -105,9 +120,19 @@ impl Recorder {
     fn sync(&mut self, job: Job) -> Synced {
         let started = Instant::now();
         let ok = match self.make_durable(job) {
-            Ok(()) => true,
+            Ok(()) => {
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("what was applied can be made durable again");
+                }
+                true
+            }
             Err(error) => {
-                tracing::error!("what was applied cannot be made durable: {error}");
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::error!(
+                        "what was applied cannot be made durable: {error}; it is tried again and again, \
+                         without a session meanwhile"
+                    );
+                }
                 false
             }
         };
@@ -124,14 +149,20 @@ impl Recorder {
             tracing::debug!("the stage stays for now: {error}");
         }
         let last_sync_started = wall();
-        fs.sync()?;
+        let of = |what: &str, error: std::io::Error| {
+            std::io::Error::new(error.kind(), format!("{what}: {error}"))
+        };
+        fs.sync().map_err(|error| of("sync of the target", error))?;
         let state = SinkState {
             standing: job.standing,
             last_sync_started,
             clean: false,
             ..self.state.clone()
         };
-        self.dir.save(&state)?;
+        let place = Escaped::path(self.dir.path());
+        self.dir
+            .save(&state)
+            .map_err(|error| of(&format!("writing the state in '{place}'"), error))?;
         self.state = state;
         Ok(())
     }

@@ -136,9 +136,9 @@ impl<F: Fs> Target<'_, F> {
     }
 }
 
-fn names(theirs: &[ListEntry], mine: &[ListEntry], suspects: &[Name], mut more: bool) -> Answer {
+fn names(theirs: &[ListEntry], all: &[ListEntry], suspects: &[Name], mut more: bool) -> Answer {
     let (mut lacks, mut differs, mut excess) = (Vec::new(), Vec::new(), Vec::new());
-    let mut mine = mine.iter().peekable();
+    let mut mine = all.iter().peekable();
     for entry in theirs {
         while let Some(other) = mine.next_if(|other| other.name < entry.name) {
             excess.push(other.name.clone());
@@ -150,6 +150,7 @@ fn names(theirs: &[ListEntry], mine: &[ListEntry], suspects: &[Name], mut more: 
         }
     }
     excess.extend(mine.map(|other| other.name.clone()));
+    excess.extend(unread(theirs, all, suspects));
     if excess.len() > ENTRIES_MAX {
         excess.truncate(ENTRIES_MAX);
         more = true;
@@ -160,6 +161,17 @@ fn names(theirs: &[ListEntry], mine: &[ListEntry], suspects: &[Name], mut more: 
         excess,
         more,
     }
+}
+
+/// Names that are here although they could not be looked at, and that the source does not have.
+fn unread<'a>(
+    theirs: &'a [ListEntry],
+    mine: &'a [ListEntry],
+    suspects: &'a [Name],
+) -> impl Iterator<Item = Name> + 'a {
+    let holds = |entries: &[ListEntry], name: &Name| entries.iter().any(|e| e.name == *name);
+    let unread = suspects.iter().filter(move |name| !holds(mine, name));
+    unread.filter(move |name| !holds(theirs, name)).cloned()
 }
 
 /// Counts the directory `name` in `dir` (or `dir` itself) with all below, up to a little more than

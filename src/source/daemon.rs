@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::emptied::Emptied;
 use super::memory::Memory;
@@ -38,6 +38,7 @@ use crate::owners;
 use crate::report::Limit;
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SourceState, StateDir, random, random_id};
+use crate::supervisor::Supervisor;
 use crate::tree::{Escaped, LimitKind, RelPath};
 use crate::wire::message::{Command, ErrorAnswer, ErrorCode, Reply};
 use crate::wire::{decode_command, decode_to_source, encode_command, encode_to_sink};
@@ -61,13 +62,12 @@ pub struct Options {
     pub on_listening: Box<dyn FnOnce(Listening) + Send>,
     /// Turns true when the endpoint must terminate in order.
     pub stop: watch::Receiver<bool>,
+    /// Who is told that it serves.
+    pub supervisor: Supervisor,
 }
 
 /// Events of each kind that are taken in one turn, so that no kind starves another.
 const BATCH_MAX: usize = 256;
-
-/// How often the fill of the event queue is asked for while it is not empty, in milliseconds.
-const FILL_MS: u64 = 100;
 
 /// How often the root is checked and the state noted.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -82,6 +82,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         settings,
         on_listening,
         mut stop,
+        mut supervisor,
     } = options;
     let mut start = Start {
         command: settings.command.to_string(),
@@ -100,7 +101,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         if let Some(tell) = on_listening.take() {
             tell(listening);
         }
-        let ended = daemon.serve(&mut stop).await;
+        let ended = daemon.serve(&mut stop, &mut supervisor).await;
         daemon.close().await;
         match ended? {
             Ended::Over => return Ok(()),
@@ -310,6 +311,13 @@ fn engine_settings(opened: &Opened, settings: &Settings) -> Result<engine::Setti
         warning: settings.events_warning,
         critical: settings.events_critical,
         terminate_on_critical: settings.on_critical == OnCritical::Terminate,
+        events_remedy: match settings.watch {
+            WatchBackend::Inotify => format!(
+                "raise the limit with '{}' and restart the source",
+                InotifyLimits::read()?.sysctl_for_events()
+            ),
+            WatchBackend::Notify => "restart the source with '--set watch=inotify'".to_owned(),
+        },
         suspect_since: Memory::suspect_since(&opened.state),
         filter: settings.filter.clone(),
         limits_of_source: opened.limits.clone(),
@@ -360,8 +368,10 @@ struct Daemon {
     raw: Vec<RawEvent>,
     /// Barriers that have not passed: how much must have been read by then.
     barriers: Vec<(u64, Ticket)>,
-    fill_after_ms: u64,
-    limit_told: bool,
+    /// A directory at which the limit of watches was met, while there are such.
+    unwatched: Option<RelPath>,
+    /// How many there were when the operator was last told.
+    unwatched_told: u64,
     is_inotify: bool,
     command: Listener,
     data: Listener,
@@ -414,8 +424,8 @@ impl Daemon {
             unread: true,
             raw: Vec::with_capacity(BATCH_MAX),
             barriers: Vec::new(),
-            fill_after_ms: 0,
-            limit_told: false,
+            unwatched: None,
+            unwatched_told: 0,
             is_inotify: settings.watch == WatchBackend::Inotify,
             command,
             data,
@@ -439,10 +449,14 @@ impl Daemon {
     }
 
     /// Turns until the engine has ended.
-    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Ended, Error> {
+    async fn serve(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+        supervisor: &mut Supervisor,
+    ) -> Result<Ended, Error> {
         self.carry_out();
         loop {
-            let wake = self.wait(stop).await;
+            let wake = self.wait(stop, supervisor.deadline()).await;
             self.read_events()?;
             self.take(wake)?;
             self.take_waiting().await?;
@@ -453,15 +467,19 @@ impl Daemon {
             }
             self.engine.advance(now, &mut self.actions);
             self.carry_out();
+            supervisor.turn(|| self.engine.status(now).line());
+            if self.is_stopping || matches!(self.ended, Some(Ended::Over)) {
+                supervisor.stopping();
+            }
             if let Some(ended) = self.ended.take() {
                 return Ok(ended);
             }
         }
     }
 
-    async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
+    async fn wait(&mut self, stop: &mut watch::Receiver<bool>, at_latest: Instant) -> Wake {
         let hurried = self.unread || !self.barriers.is_empty();
-        let deadline = self.clock.instant(self.engine.deadline());
+        let deadline = self.clock.instant(self.engine.deadline()).min(at_latest);
         tokio::select! {
             incoming = self.command.recv() => Wake::Command(incoming),
             incoming = self.data.recv() => Wake::Data(incoming),
@@ -572,13 +590,16 @@ impl Daemon {
         if self.mounts.look_again() {
             self.tell(now, Event::MountsNotEntered(self.mounts.report()));
         }
-        self.memory.note(now, &self.engine.status(now));
+        let status = self.engine.status(now);
+        self.tell_unwatched(status.events.unwatched_dirs);
+        self.memory.note(now, &status);
     }
 
     // ---- events of the file system -----------------------------------------------------------------
 
     fn read_events(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
+        self.measure_fill(now);
         let mut raw = std::mem::take(&mut self.raw);
         let read = self
             .watch
@@ -596,13 +617,15 @@ impl Daemon {
             // The queue was empty after every barrier that was set before.
             self.barriers.iter_mut().for_each(|(target, _)| *target = 0);
             self.tell(now, Event::Fill(0, 0.0));
-        } else if now.ms >= self.fill_after_ms {
-            self.fill_after_ms = now.ms + FILL_MS;
-            if let Ok(waiting) = self.watch.waiting() {
-                self.tell(now, Event::Fill(waiting, self.watch.fill(waiting)));
-            }
         }
         Ok(())
+    }
+
+    /// Asks how full the queue is, before it is read: a short one is empty after every read.
+    fn measure_fill(&mut self, now: Now) {
+        if let Ok(waiting @ 1..) = self.watch.waiting() {
+            self.tell(now, Event::Fill(waiting, self.watch.fill(waiting)));
+        }
     }
 
     fn pass_barriers(&mut self) {
@@ -620,11 +643,9 @@ impl Daemon {
         } else {
             self.watch.bind(&path)
         };
-        if let Err(error) = &bound
-            && error.raw_os_error() == Some(libc::ENOSPC)
-            && !std::mem::replace(&mut self.limit_told, true)
-        {
-            self.tell_limit(&path, error);
+        let is_at_limit = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOSPC);
+        if self.unwatched.is_none() && bound.as_ref().is_err_and(is_at_limit) {
+            self.unwatched = Some(path.clone());
         }
         let result = bound.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO));
         let now = self.clock.now();
@@ -632,19 +653,28 @@ impl Daemon {
             .handle(now, Event::Bound(path, result), &mut self.actions);
     }
 
-    fn tell_limit(&self, path: &RelPath, error: &std::io::Error) {
-        let limits = self
-            .is_inotify
-            .then(InotifyLimits::read)
-            .and_then(Result::ok);
-        let path = self.root.join(std::path::Path::new(
-            <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path.as_bytes()),
-        ));
-        let text = match limits.map(|limits| limits.watches_exhausted(path, None)) {
-            Some(limit) => format!("{limit}; {}", limit.hint().unwrap_or_default()),
-            None => error.to_string(),
-        };
-        tracing::error!("{text}; until then such directories are compared again and again");
+    /// Tells the operator when the limit of watches is met, and again whenever twice as many directories
+    /// are concerned as when it was told before.
+    fn tell_unwatched(&mut self, dirs: u64) {
+        let Some(path) = &self.unwatched else { return };
+        if dirs == 0 {
+            (self.unwatched, self.unwatched_told) = (None, 0);
+        } else if dirs >= 2 * self.unwatched_told {
+            self.unwatched_told = dirs;
+            let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(path.as_bytes());
+            let path = self.root.join(std::path::Path::new(name));
+            // More are found while the first walk is under way.
+            let advice = match InotifyLimits::read() {
+                Ok(limits) if self.is_inotify => {
+                    let limit = limits.watches_exhausted(path, Some(2 * dirs));
+                    format!("{limit}; {}", limit.hint().unwrap_or_default())
+                }
+                _ => format!("cannot watch '{}'", Escaped::path(&path)),
+            };
+            tracing::error!(
+                "{dirs} directories are not watched: {advice}; until then they are compared again and again"
+            );
+        }
     }
 
     // ---- actions -----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Limit, ProblemsReport, QueueReport, Status, TransferReport};
+use crate::report::{Limit, ProblemsReport, QueueReport, Shortage, Status, TransferReport};
 use crate::tree::{
     Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange, OwnerTables, RelPath,
     State, TargetLimits, Time,
@@ -275,8 +275,8 @@ pub enum Refusal {
     Mismatch,
     /// The brake holds back removals until the operator has agreed.
     Halted,
-    /// No space, inodes or quota left for content.
-    Full,
+    /// The target takes no content now, which passes by itself.
+    Full(Shortage),
     /// The directory stays, because excluded entries lie in it; everything else in it was removed.
     Kept,
 }

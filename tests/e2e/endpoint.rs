@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -69,6 +70,9 @@ pub fn free_port() -> u16 {
         .expect("some port is free")
 }
 
+/// Held by whoever changes how long the kernel makes event queues for the whole host.
+pub static EVENT_QUEUES: RwLock<()> = RwLock::new(());
+
 /// A running source endpoint and its operator.
 pub struct Source<'a> {
     fixture: &'a Fixture,
@@ -91,15 +95,34 @@ impl<'a> Source<'a> {
 
     /// The same with more arguments.
     pub fn start_with(fixture: &'a Fixture, addresses: &Addresses, more: &[&str]) -> Self {
-        Self::launch(fixture, &[], addresses, more)
+        Self::start_by_with(fixture, &[], addresses, more)
+    }
+
+    /// The same, told by a caller that holds [`EVENT_QUEUES`] and so may not take it again.
+    pub fn start_with_queues_held(fixture: &'a Fixture, more: &[&str]) -> Self {
+        Self::launch_now(fixture, &[], &Addresses::on_ports(0, 0), more)
     }
 
     /// The same, started by another program.
     pub fn start_by(fixture: &'a Fixture, starter: &[&str], addresses: &Addresses) -> Self {
-        Self::launch(fixture, starter, addresses, &[])
+        Self::start_by_with(fixture, starter, addresses, &[])
     }
 
-    fn launch(
+    /// The same, started by another program, with more arguments.
+    pub fn start_by_with(
+        fixture: &'a Fixture,
+        starter: &[&str],
+        addresses: &Addresses,
+        more: &[&str],
+    ) -> Self {
+        // Until it has its event queue, nobody may change how long queues are.
+        let queues = EVENT_QUEUES.read().unwrap_or_else(PoisonError::into_inner);
+        let source = Self::launch_now(fixture, starter, addresses, more);
+        drop(queues);
+        source
+    }
+
+    fn launch_now(
         fixture: &'a Fixture,
         starter: &[&str],
         addresses: &Addresses,

@@ -5,10 +5,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod checked;
 mod endpoint;
 mod fixture;
 mod judge;
 mod process;
+mod proxy;
+mod seed;
 mod sshd;
 mod tree;
 mod wait;
@@ -16,18 +19,30 @@ mod wait;
 mod accidents;
 mod audit;
 mod bad_input;
+mod chaos;
 mod fidelity;
 mod filters;
+mod frozen_peer;
+mod full_target;
 mod kill_and_restart;
+mod killed_again;
 mod limits;
+mod link_faults;
+mod lost_terminal;
 mod main_job;
 mod mounts;
 mod operations;
+mod orderly_stop;
+mod overflow;
 mod owners;
 mod peers;
+mod power_cut;
 mod problems;
 mod push;
 mod python_peer;
 mod random_trees;
 mod sparse;
+mod symlink_race;
+mod systemd;
 mod through_ssh;
+mod watch_limit;

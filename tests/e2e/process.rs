@@ -10,6 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait::wait_for;
 
+/// Longest time for a process to stop where it is.
+const FREEZE_LIMIT: Duration = Duration::from_secs(20);
 /// How many lines of each log a failing test shows.
 const TAIL_LINES: usize = 40;
 
@@ -19,6 +21,16 @@ pub struct Process {
     child: Child,
     stdout: PathBuf,
     stderr: PathBuf,
+}
+
+/// A process that does nothing until this is dropped.
+pub struct Frozen(Pid);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // It fails only if somebody has killed it meanwhile.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
 }
 
 /// How a child ended.
@@ -134,8 +146,54 @@ impl Process {
 
     /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::INT).unwrap();
+        self.signal(Signal::INT);
+    }
+
+    /// Stops it where it is, as a host does that sleeps. The value returned lets it go on when dropped.
+    pub fn freeze(&self) -> Frozen {
+        self.signal(Signal::STOP);
+        let pid = self.pid();
+        wait_for(&format!("{} to freeze", self.name), FREEZE_LIMIT, || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap();
+            let state = stat.rsplit(')').next().unwrap().trim_start().to_owned();
+            if state.starts_with('T') {
+                Ok(())
+            } else {
+                Err(stat)
+            }
+        });
+        Frozen(pid)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Its id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The most memory that it has used so far, in bytes.
+    pub fn memory_peak(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid().as_raw_pid());
+        let status = fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line
+            .and_then(|line| line.trim().strip_suffix(" kB"))
+            .unwrap();
+        kib.trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Sends SIGTERM, as a service manager does.
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Its process id, which is also that of its first thread.
+    pub fn id(&self) -> i32 {
+        self.child.id().try_into().unwrap()
     }
 
     /// The last lines of both logs.

@@ -10,6 +10,7 @@ mod order;
 mod outcomes;
 mod replaced;
 mod sessions;
+mod suspicion;
 mod walks;
 mod watches;
 
@@ -32,6 +33,14 @@ fn long_after(world: &mut World) {
     for _ in 0..10 {
         world.wait(2_000);
         world.must_settle();
+    }
+}
+
+/// The same where something is a problem, which stays.
+fn long_after_with_problems(world: &mut World) {
+    for _ in 0..10 {
+        world.wait(2_000);
+        world.flow();
     }
 }
 

@@ -1,18 +1,19 @@
 //! The world: one source, one sink, the network between them, and time.
 
 pub mod steps;
+mod troubles;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use osync::channel::Peer;
+use osync::engine::Ticket;
 use osync::engine::queue::HoldOff;
 use osync::engine::replica::Limits;
 use osync::engine::session::Heartbeat;
 use osync::engine::sink::{self, Sink, Standing};
 use osync::engine::source::{self, Pace, Source};
 use osync::engine::work::{Detail, Finding, Order, Seen, Spilled};
-use osync::engine::{Now, Ticket};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
 use osync::report::{Limit, Phase, SinkStatus};
 use osync::sink::applier::Applier;
@@ -27,6 +28,7 @@ use crate::faults::Faults;
 use crate::planted::Planted;
 use crate::rng::Rng;
 use crate::users::Users;
+use troubles::{Side, Troubles};
 
 /// Steps in which both trees must become equal once everything has healed.
 const HEALED_STEPS_MAX: u64 = 60_000;
@@ -90,6 +92,7 @@ pub struct World {
     /// Those of the sink's host, if owners are matched by name.
     pub target_owners: Option<OwnerTables>,
     ms: u64,
+    troubles: Troubles,
     source: Option<SourceProcess>,
     sink: Option<SinkProcess>,
     wires: BTreeMap<u64, (bool, Wire)>,
@@ -175,6 +178,7 @@ impl World {
             source_owners: OwnerTables::default(),
             target_owners: None,
             ms: 10_000,
+            troubles: Troubles::default(),
             source: None,
             sink: None,
             wires: BTreeMap::new(),
@@ -235,26 +239,6 @@ impl World {
         }
     }
 
-    fn now(&self) -> Now {
-        Now {
-            ms: self.ms,
-            wall: Time {
-                secs: (self.ms / 1000) as i64,
-                nanos: (self.ms % 1000) as u32 * 1_000_000,
-            },
-        }
-    }
-
-    fn set_clocks(&self) {
-        let now = self.now().wall;
-        for fs in [&self.src, &self.dst] {
-            let mut disk = fs.disk();
-            if disk.now < now {
-                disk.now = now;
-            }
-        }
-    }
-
     // ---- processes ---------------------------------------------------------------------------------
 
     fn limits(&self) -> Limits {
@@ -288,6 +272,7 @@ impl World {
             warning: 0.5,
             critical: 0.9,
             terminate_on_critical: false,
+            events_remedy: String::new(),
             suspect_since: self.state.durable_as_of.clone(),
             filter: self.faults.filter.clone(),
             limits_of_source: Vec::new(),
@@ -335,8 +320,9 @@ impl World {
             owners: self.target_owners.clone(),
             sync_interval_ms: 20,
         };
-        let distrust = (!self.state.clean)
-            .then(|| osync::engine::walk::Suspicion::new(self.state.synced_at, self.now().wall));
+        let distrust = (!self.state.clean).then(|| {
+            osync::engine::walk::Suspicion::new(self.state.synced_at, self.sink_now().wall)
+        });
         self.state.clean = false;
         let mut out = Vec::new();
         let engine = Sink::new(settings, self.state.standing.clone(), &mut out);
@@ -562,6 +548,8 @@ impl World {
                 }
             })));
         }
+        let trouble = self.trouble_of_reader();
+        self.src.set_trouble(trouble);
         let process = self.source.as_mut().expect("it was just there");
         let gone = Finding::StreamEnded { whole: false };
         let is_search = matches!(order, Order::List { detail, .. } if *detail == Detail::Links);
@@ -591,6 +579,7 @@ impl World {
                 })
             }
         };
+        self.src.set_trouble(None);
         for open in process.reader.take_opened() {
             process.streams.insert(open.stream, open);
         }
@@ -636,7 +625,7 @@ impl World {
     // ---- actions of the sink -----------------------------------------------------------------------
 
     fn sink_event(&mut self, event: sink::Event) {
-        let now = self.now();
+        let now = self.sink_now();
         let mut out = Vec::new();
         let Some(process) = &mut self.sink else {
             return;
@@ -690,8 +679,8 @@ impl World {
                 sink::Action::ReleaseBrake => process.applier.brake.release(),
                 sink::Action::Log { text, .. } => self.say(|| format!("sink: {text}")),
                 sink::Action::Exit { .. } => {
+                    self.state.clean = process.engine.is_settled();
                     self.sink = None;
-                    self.state.clean = true;
                     self.close_sink_wires();
                     return;
                 }
@@ -731,10 +720,13 @@ impl World {
     }
 
     fn apply(&mut self, number: u64, change: Change) {
+        let trouble = self.trouble_of_applier();
         let Some(process) = &mut self.sink else {
             return;
         };
+        self.dst.set_trouble(trouble);
         let outcome = process.applier.apply(Lane::Live, change);
+        self.dst.set_trouble(None);
         process.applied.push((number, outcome.clone()));
         self.say(|| format!("a{number} = {outcome:?}"));
     }
@@ -753,10 +745,13 @@ impl World {
     }
 
     fn sync_step(&mut self) {
-        let now = self.now().wall;
+        let now = self.sink_now().wall;
         let Some(standing) = self.sink.as_mut().and_then(|process| process.sync.take()) else {
             return;
         };
+        if self.sync_fails() {
+            return;
+        }
         self.dst.disk().sync();
         self.state.standing = standing;
         self.state.synced_at = now;
@@ -770,12 +765,15 @@ impl World {
     // ---- the network -------------------------------------------------------------------------------
 
     fn deliver_step(&mut self) {
+        let (source, sink) = (!self.is_frozen(Side::Source), !self.is_frozen(Side::Sink));
         let busy: Vec<(u64, bool)> = self
             .wires
             .iter()
+            .filter(|_| !self.is_stalled())
             .flat_map(|(&id, (_, wire))| {
                 let up = (!wire.up.is_empty()).then_some((id, true));
                 let down = (!wire.down.is_empty()).then_some((id, false));
+                let (up, down) = (up.filter(|_| source), down.filter(|_| sink));
                 [up, down].into_iter().flatten()
             })
             .collect();
@@ -1018,9 +1016,13 @@ impl World {
     fn pass_time(&mut self, ms: u64) {
         self.ms += ms;
         self.set_clocks();
-        self.source_event(source::Event::Tick);
-        self.barriers();
-        self.sink_event(sink::Event::Tick);
+        if !self.is_frozen(Side::Source) {
+            self.source_event(source::Event::Tick);
+            self.barriers();
+        }
+        if !self.is_frozen(Side::Sink) {
+            self.sink_event(sink::Event::Tick);
+        }
         let now = self.now();
         if let Some(process) = &mut self.source {
             let in_transfer = |sink: &SinkStatus| sink.phase == Phase::Transfer;
@@ -1043,10 +1045,12 @@ impl World {
         let source = self
             .source
             .as_ref()
+            .filter(|_| !self.is_frozen(Side::Source))
             .map_or(u64::MAX, |process| process.engine.deadline());
         let sink = self
             .sink
             .as_ref()
+            .filter(|_| !self.is_frozen(Side::Sink))
             .map_or(u64::MAX, |process| process.engine.deadline());
         let next = source.min(sink).min(self.ms + 5_000);
         self.pass_time(next.saturating_sub(self.ms).max(1));
@@ -1055,16 +1059,20 @@ impl World {
     // ---- running -----------------------------------------------------------------------------------
 
     fn idle(&self) -> bool {
-        let source = self.source.as_ref().is_none_or(|p| {
+        let running = |side| !self.is_frozen(side);
+        let source = self.source.as_ref().filter(|_| running(Side::Source));
+        let source = source.is_none_or(|p| {
             p.orders.is_empty() && p.found.is_empty() && p.watch.waiting().is_ok_and(|n| n == 0)
         });
-        let sink = self.sink.as_ref().is_none_or(|p| {
+        let sink = self.sink.as_ref().filter(|_| running(Side::Sink));
+        let sink = sink.is_none_or(|p| {
             p.work.is_empty() && p.applied.is_empty() && p.sync.is_none() && !p.connect
         });
-        let wires = self
-            .wires
-            .values()
-            .all(|(_, wire)| wire.up.is_empty() && wire.down.is_empty());
+        let wires = self.wires.values().all(|(_, wire)| {
+            let up = wire.up.is_empty() || !running(Side::Source);
+            let down = wire.down.is_empty() || !running(Side::Sink);
+            (up && down) || self.is_stalled()
+        });
         source && sink && wires
     }
 
@@ -1077,10 +1085,12 @@ impl World {
             0 if !self.healed && (!self.faults.calm || self.idle() || self.rng.once_in(30)) => {
                 self.user();
             }
+            1..=4 if self.is_frozen(Side::Source) => {}
             1 | 2 => self.watch_step(),
             3 => self.read_step(),
             4 => self.found_step(),
             5 | 6 => self.deliver_step(),
+            7..=9 if self.is_frozen(Side::Sink) => {}
             7 => self.apply_step(),
             8 => self.applied_step(),
             9 => self.sync_step(),
@@ -1090,7 +1100,9 @@ impl World {
                 self.pass_time(ms);
             }
         }
-        self.connect_step();
+        if !self.is_frozen(Side::Sink) {
+            self.connect_step();
+        }
         self.digest =
             self.digest.rotate_left(5) ^ self.dst.disk().changes ^ self.rng.clone().next();
         self.judge_streams()?;
@@ -1139,9 +1151,10 @@ impl World {
             self.say(|| format!("UNREADABLE {path}: {on}"));
             self.src.disk().set_unreadable(ino, on);
         }
-        if flush {
+        if flush && !self.is_frozen(Side::Source) {
             self.ask_flush();
         }
+        self.strike_troubles();
         if faults.planted > 0 && self.rng.once_in(faults.planted * 5) {
             self.plant();
         }
@@ -1169,6 +1182,7 @@ impl World {
     pub fn heal(&mut self) {
         self.healed = true;
         self.say(|| "HEALED".to_owned());
+        self.end_troubles();
         self.users().acts_left = 0;
         {
             let mut users = self.users.lock().expect("no panic in users");

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::report::Problem;
+use crate::report::{Problem, Shortage};
 use crate::tree::{LimitKind, RelPath};
 
 fn path(bytes: &[u8]) -> RelPath {
@@ -41,6 +41,7 @@ pub(in crate::cli) fn sample_status() -> Status {
         },
         eta_ms: Some(754_000),
         full: false,
+        shortage: None,
     };
     let away = SinkStatus {
         sink: "a077".into(),
@@ -50,6 +51,7 @@ pub(in crate::cli) fn sample_status() -> Status {
         rate: Rate::default(),
         limits: vec![],
         full: true,
+        shortage: Some(Shortage::Space),
         ..busy.clone()
     };
     Status {

@@ -9,11 +9,11 @@ use super::{Link, Looks, Reading, Renaming, Replica, Rule, Work};
 use crate::engine::footprint::Footprint;
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
-use crate::engine::walk::{PAGE_NAMES_MAX, Rescan, Step};
+use crate::engine::walk::{PAGE_NAMES_MAX, Step};
 use crate::engine::work::{
     Detail, Further, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, LookName, Order,
 };
-use crate::engine::{Now, Stamp, Ticket};
+use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::tree::{NAME_BYTES_MAX, Name, NameRange, RelPath, XATTRS_BYTES_MAX};
 use crate::wire::message::{ENTRY_COST, Lane};
 
@@ -61,6 +61,7 @@ impl Replica {
         } else {
             self.retry_problems(now);
         }
+        self.end_refused_streams(now, out);
         self.dispatch_renames(out);
         self.dispatch_gather(now, out);
         let lanes: &[Lane] = if ending {
@@ -85,9 +86,9 @@ impl Replica {
             let wish = Waiting::appeared(self.fresh_stamp(now)).with_content(self.last_pos);
             self.backlog.put_now(now.ms, path, wish);
         }
-        if let Some(since_ms) = self.ledger.take_unlisted() {
+        if let Some(made) = self.ledger.take_unlisted() {
             let stamp = self.fresh_stamp(now);
-            let rescan = Rescan::of_forgotten(stamp, now, since_ms, self.last_pos);
+            let rescan = self.of_forgotten(Stamp { made, ..stamp });
             self.owe(RelPath::root(), rescan);
         }
     }
@@ -97,6 +98,7 @@ impl Replica {
         Stamp {
             pos: u64::MAX,
             since_ms: now.ms,
+            made: Since::Ms(now.ms),
         }
     }
 
@@ -240,7 +242,9 @@ impl Replica {
             // What waits below a directory may be all that stands in front of it in the queue.
             let path = self.waiting_ancestor(lane, &candidate).unwrap_or(candidate);
             if self.ledger.stands_for(&path) {
-                self.queue(lane).remove(&path);
+                if let Some(wish) = self.queue(lane).remove(&path) {
+                    self.ledger.leave_to_above(&path, wish.stamp.made);
+                }
                 continue;
             }
             if self.streamed(lane, &path)
@@ -400,6 +404,8 @@ impl Replica {
     fn list(&mut self, lane: Lane, id: u64, full: bool, out: &mut Vec<Action>) {
         let dir = self.walker(lane).visits[&id].dir.clone();
         if self.ledger.stands_for(&dir) {
+            let made = self.walker(lane).visits[&id].rescan.stamp.made;
+            self.ledger.leave_to_above(&dir, made);
             self.walker(lane).drop_visit(id);
             return;
         }

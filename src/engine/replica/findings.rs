@@ -9,7 +9,7 @@ use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
 use crate::engine::walk::{Rescan, Step};
 use crate::engine::work::{Finding, Links, Listed, Seen};
-use crate::engine::{Now, Stamp, Ticket};
+use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::tree::{Body, Digest, Entry, Kind, Name, NameRange, RelPath, State};
 use crate::wire::message::{Change, Lane, Page};
 
@@ -159,12 +159,14 @@ impl Replica {
                 },
             ) => {
                 let side = Side::Source;
+                let cause = self.cause_of(lane, &work);
                 let failure = Failure {
                     side,
                     operation,
                     errno,
                     halted: false,
                     number: self.last_number(),
+                    made: cause.map_or(Since::Ms(now.ms), |stamp| stamp.made),
                 };
                 self.failed(now, lane, work, path, failure, out);
             }
@@ -238,6 +240,7 @@ impl Replica {
                         read_pos,
                         offset: 0,
                         busy: false,
+                        refused: None,
                     };
                     self.streams.insert(stream, begun);
                 }
@@ -299,12 +302,15 @@ impl Replica {
         };
         self.void_below(now, &dir, &entries, out);
         // A directory that appeared is sent, watched, listed, in this order.
-        for (name, _) in sent
+        for (name, flags) in sent
             .iter()
             .filter(|(_, flags)| flags.is_dir && flags.appeared)
         {
-            self.walker(lane)
-                .owe(dir.join(name), Rescan::compare(stamp));
+            let rescan = match flags.open_below {
+                true => self.of_forgotten(stamp),
+                false => Rescan::compare(stamp),
+            };
+            self.walker(lane).owe(dir.join(name), rescan);
         }
         let subject = Subject::Entries {
             dir: dir.clone(),
@@ -361,6 +367,7 @@ impl Replica {
                     errno,
                     halted: false,
                     number: self.last_number(),
+                    made: wish.stamp.made,
                 };
                 self.ledger.failed(now, path, failure);
             }
@@ -399,6 +406,7 @@ impl Replica {
         Sent {
             is_dir,
             replaced: is_dir && wish.replaced,
+            open_below: is_dir && wish.open_below,
             appeared: wish.appeared || (visit.is_some() && walked.is_none()),
             walked,
             made: false,
@@ -600,7 +608,7 @@ impl Replica {
                 data,
                 size,
             },
-            Subject::Stage,
+            Subject::Stage { stream: id },
             out,
         );
     }
@@ -657,35 +665,24 @@ impl Replica {
         highest: &RelPath,
         out: &mut Vec<Action>,
     ) {
-        let stamp = match &work {
-            Work::Looks(looks) => looks
-                .names
-                .iter()
-                .map(|(_, wish)| wish.stamp)
-                .reduce(Stamp::earliest),
-            Work::DirMeta { wish, .. } => Some(wish.stamp),
-            Work::Rename(renaming) => Some(renaming.stamp),
-            Work::List { visit } => self
-                .walker(lane)
-                .visits
-                .get(visit)
-                .map(|visit| visit.rescan.stamp),
-            Work::Chunk { stream } | Work::StreamEnd { stream } => {
-                self.streams.get(stream).map(|stream| stream.wish.stamp)
-            }
-            Work::Void { .. } => None,
+        let Some(stamp) = self.cause_of(lane, &work) else {
+            return;
         };
-        let Some(stamp) = stamp else { return };
         // Problems below a name that is no directory any more are over with it.
-        self.ledger.clear_below(highest);
+        let cleared = self.ledger.clear_below(highest);
+        let open = cleared.into_iter().chain(self.forgotten_with(lane, &work));
+        let mut wish = Waiting::appeared(stamp);
+        if let Some(made) = open.min() {
+            wish.open_below = true;
+            wish.stamp.made = made.min(stamp.made);
+        }
         if let Work::Looks(Looks { dir, names, .. }) = &work {
             for (name, wish) in names {
                 self.look_elsewhere(&dir.join(name), wish);
             }
         }
         self.leave_below(highest);
-        self.queue(lane)
-            .put_now(now.ms, highest.clone(), Waiting::appeared(stamp));
+        self.queue(lane).put_now(now.ms, highest.clone(), wish);
         match work {
             // What waits below an absent name has nothing to say of its own: if the name is there
             // again, it is new, and its subtree is compared.
@@ -701,6 +698,44 @@ impl Replica {
                 self.put_back(now, lane, work, out)
             }
             Work::DirMeta { .. } | Work::Void { .. } => {}
+        }
+    }
+
+    /// The earliest stamp of what is being read.
+    fn cause_of(&mut self, lane: Lane, work: &Work) -> Option<Stamp> {
+        match work {
+            Work::Looks(looks) => {
+                let stamps = looks.names.iter().map(|(_, wish)| wish.stamp);
+                stamps.reduce(Stamp::earliest)
+            }
+            Work::DirMeta { wish, .. } => Some(wish.stamp),
+            Work::Rename(renaming) => Some(renaming.stamp),
+            Work::List { visit } => {
+                let visit = self.walker(lane).visits.get(visit);
+                visit.map(|visit| visit.rescan.stamp)
+            }
+            Work::Chunk { stream } | Work::StreamEnd { stream } => {
+                self.streams.get(stream).map(|stream| stream.wish.stamp)
+            }
+            Work::Void { .. } => None,
+        }
+    }
+
+    /// Since when changes are forgotten if this reading is dropped. A comparison that trusts what it finds,
+    /// or a look that it has asked for, is as good at any later time.
+    fn forgotten_with(&mut self, lane: Lane, work: &Work) -> Option<Since> {
+        match work {
+            Work::Looks(looks) => {
+                let wishes = looks.names.iter().map(|(_, wish)| wish);
+                let content = wishes.filter(|wish| wish.content_pos > 0);
+                content.map(|wish| wish.stamp.made).min()
+            }
+            Work::List { visit } => {
+                let visit = self.walker(lane).visits.get(visit)?;
+                let suspicion = visit.rescan.suspicion;
+                suspicion.map(|_| visit.rescan.stamp.made)
+            }
+            _ => None,
         }
     }
 

@@ -7,12 +7,13 @@
 use std::collections::VecDeque;
 
 use super::Replica;
+use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::scan::Scan;
 use crate::engine::source::Action;
 use crate::engine::walk::Rescan;
 use crate::engine::work::{Detail, Finding, Spilled};
-use crate::engine::{Now, Stamp, Ticket};
+use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::tree::RelPath;
 use crate::wire::message::Lane;
 
@@ -143,6 +144,7 @@ impl Replica {
             let stamp = Stamp {
                 pos: self.last_pos,
                 since_ms: now.ms,
+                made: Since::Ms(now.ms),
             };
             self.recheck(now, path, stamp);
         }
@@ -242,6 +244,24 @@ impl Replica {
             return false;
         }
         let stamp = self.gather.scan.oldest();
+        if let Finding::Failed {
+            path,
+            operation,
+            errno,
+        } = finding
+        {
+            // What lies there was not searched. When the problem is over, a walk finds its names.
+            let failure = Failure {
+                side: Side::Source,
+                operation,
+                errno: *errno,
+                halted: false,
+                number: self.last_number(),
+                made: stamp.map_or(Since::Ms(now.ms), |stamp| stamp.made),
+            };
+            self.ledger
+                .failed_with_all_below(now, path.clone(), failure);
+        }
         let found = self.gather.scan.found(ticket, finding.clone());
         if let (Some((dir, listed)), Some(stamp)) = (found, stamp) {
             for (name, links) in listed.linked {
@@ -257,6 +277,7 @@ impl Replica {
         if self.gather.phase == Phase::Spilling {
             return self.spill(name, stamp);
         }
+        self.links.search_met(name.links);
         let inode = name.links.inode;
         let is_news = self.links.inode(&name.path) != Some(inode);
         if self.links.knows(inode) && is_news {

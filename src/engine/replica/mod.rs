@@ -31,12 +31,14 @@ use super::links::LinkTable;
 use super::meter::Meter;
 use super::queue::{HoldOff, META_DELAY_MS, Queue, Waiting, Want};
 use super::source::Action;
-use super::walk::{Rescan, Suspicion, Walker};
+use super::walk::{Rescan, Walker};
+use super::wall::WallClock;
 use super::work::{Finding, Links};
-use super::{Now, Stamp, Ticket};
+use super::{Now, Since, Stamp, Ticket};
 use crate::channel::Peer;
-use crate::tree::{Metadata, Name, RelPath, View};
-use crate::wire::message::{Change, Credit, Lane, ToSink};
+use crate::report::Shortage;
+use crate::tree::{Metadata, Name, RelPath, Time, View};
+use crate::wire::message::{Change, Credit, Lane, Refusal, ToSink};
 use gather::Gather;
 
 /// Limits of one replica, all of them settings of the source.
@@ -225,6 +227,8 @@ struct Stream {
     /// Where the last piece numbered has ended.
     offset: u64,
     busy: bool,
+    /// The sink has refused a piece of it, with this number.
+    refused: Option<(u64, Refusal)>,
 }
 
 /// A message that is not durable yet.
@@ -254,14 +258,17 @@ enum Subject {
         visit: u64,
     },
     Publish(RelPath),
-    Stage,
+    /// A piece of a stream, or its end without a file.
+    Stage {
+        stream: u64,
+    },
 }
 
 impl Subject {
     fn entries(&self) -> usize {
         match self {
             Self::Entries { names, .. } => names.len(),
-            Self::Stage => 0,
+            Self::Stage { .. } => 0,
             _ => 1,
         }
     }
@@ -275,6 +282,8 @@ struct Sent {
     appeared: bool,
     /// What the sink has there may be another directory.
     replaced: bool,
+    /// What changed below it has been forgotten.
+    open_below: bool,
     /// A walk visits it anyway, taking it for new (`Some(true)`) or not.
     walked: Option<bool>,
     /// The sink had to make it.
@@ -300,6 +309,7 @@ pub struct Replica {
     pub(crate) ledger: Ledger,
     links: LinkTable,
     gather: Gather,
+    wall: WallClock,
     /// Position of the last cause that the source has told of.
     last_pos: u64,
     /// Every directory has a watch, so that nothing happens to an inode untold.
@@ -310,6 +320,9 @@ pub struct Replica {
     losses: Losses,
     last_epoch: u64,
     content_after_ms: u64,
+    /// Why, when that was last so.
+    shortage: Option<Shortage>,
+    shortage_told: Option<Shortage>,
     /// Position of the last whole walk that was owed; "equal" is said only after it.
     whole_walk: Option<u64>,
     /// The names that the whole walk has left unknown have been searched for.
@@ -328,9 +341,9 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A sink that has just been met: everything is to be compared.
+    /// A sink that has just been met: everything is to be compared. Its causes may be as old as `wall`.
     #[must_use]
-    pub fn new(key: u64, limits: Limits) -> Self {
+    pub fn new(key: u64, limits: Limits, wall: WallClock) -> Self {
         Self {
             key,
             limits,
@@ -348,6 +361,7 @@ impl Replica {
             ledger: Ledger::new(limits.problems_max),
             links: LinkTable::new(limits.links_max),
             gather: Gather::default(),
+            wall,
             last_pos: 0,
             watches_all: true,
             link: None,
@@ -355,6 +369,8 @@ impl Replica {
             losses: Losses::default(),
             last_epoch: 0,
             content_after_ms: 0,
+            shortage: None,
+            shortage_told: None,
             whole_walk: None,
             walk_searched: false,
             sent_meter: Meter::default(),
@@ -445,7 +461,7 @@ impl Replica {
             PathEvent::NamesChanged(dir) => self.parent_meta(now, Lane::Live, dir, stamp),
             PathEvent::Overflow | PathEvent::Unmounted => {}
         }
-        self.shed(now);
+        self.shed();
     }
 
     fn touched(
@@ -457,7 +473,7 @@ impl Replica {
         out: &mut Vec<Action>,
     ) {
         if self.ledger.stands_for(path) {
-            return;
+            return self.ledger.leave_to_above(path, wish.stamp.made);
         }
         let being_read = self
             .readings
@@ -518,6 +534,21 @@ impl Replica {
                 }
             }
         }
+        for (path, made) in self.ledger.open_at_or_below(&from) {
+            if let Some(path) = path.moved(&from, &to) {
+                // What could not be told under the old name is told under the new one, behind the rename.
+                let made = made.min(renaming.stamp.made);
+                let wish = Waiting {
+                    open_below: true,
+                    ..Waiting::appeared(Stamp {
+                        made,
+                        ..renaming.stamp
+                    })
+                };
+                let wish = wish.with_content(self.last_pos);
+                self.live.put(now.ms, path, wish);
+            }
+        }
         if is_dir {
             // Both names are compared again after the rename; what walks had under way there is part
             // of that.
@@ -537,11 +568,12 @@ impl Replica {
             }
             // Whether the sink had another directory under such a name will be told under that name.
             for (path, stamp) in self.replaced_on_the_way(&from, &to) {
-                self.backlog_walk
-                    .owe(path, Rescan::of_replaced(stamp, self.last_pos));
+                self.backlog_walk.owe(path, self.of_replaced(stamp));
             }
         }
-        if self.link.is_none() || self.renames.len() >= RENAMES_MAX {
+        // The sink may hold an older content that looks the same, which never had the new name (rule 7).
+        let is_open = !is_dir && self.ledger.holds(&from);
+        if self.link.is_none() || self.renames.len() >= RENAMES_MAX || is_open {
             return self.rename_as_looks(now, &renaming);
         }
         self.renames.push_back(renaming);
@@ -675,10 +707,9 @@ impl Replica {
     }
 
     fn abandon(&mut self, now: Now, id: u64, out: &mut Vec<Action>) {
-        let Some(stream) = self.streams.remove(&id) else {
+        let Some(stream) = self.close_stream(now, id, out) else {
             return;
         };
-        out.push(Action::CloseStream { stream: id });
         self.retries += 1;
         let wish = Waiting {
             unsettled: stream.wish.unsettled + 1,
@@ -690,27 +721,59 @@ impl Replica {
             ..wish
         };
         self.queue(stream.lane).put(now.ms, stream.path, wish);
+    }
+
+    fn close_stream(&mut self, now: Now, id: u64, out: &mut Vec<Action>) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        out.push(Action::CloseStream { stream: id });
         if stream.offset > 0 && self.link.is_some() {
             self.number(
                 now,
                 stream.lane,
                 stream.wish.stamp,
                 Change::Abandon { stream: id },
-                Subject::Stage,
+                Subject::Stage { stream: id },
                 out,
             );
         }
+        Some(stream)
     }
 
     /// At the limit of a queue its fullest directories become rescans.
-    fn shed(&mut self, now: Now) {
+    fn shed(&mut self) {
         for lane in [Lane::Live, Lane::Backlog] {
             for (dir, stamp) in self.queue(lane).collapse() {
                 // Looks send without comparing; what replaces them must not trust size and time.
-                let rescan = Rescan::of_forgotten(stamp, now, stamp.since_ms, self.last_pos);
+                let rescan = self.of_forgotten(stamp);
                 self.compare(Lane::Backlog, dir, rescan);
             }
         }
+    }
+
+    /// Takes down what time it is, before anything that happens then.
+    pub fn saw(&mut self, now: Now) {
+        self.wall.saw(now);
+    }
+
+    /// Tells since when an earlier process may have forgotten changes, by the wall clock.
+    pub fn set_earlier(&mut self, since: Time) {
+        self.wall.set_earlier(since);
+    }
+
+    /// A comparison that stands for what may have been forgotten: it does not trust what may have changed
+    /// since the cause was made (rule 21).
+    fn of_forgotten(&self, stamp: Stamp) -> Rescan {
+        match self.limits.keeps(Rule::Suspicion) {
+            true => Rescan::suspect(stamp, self.wall.suspicion(stamp.made), self.last_pos),
+            false => Rescan::compare(stamp),
+        }
+    }
+
+    /// The same for a directory that may have taken the place of another on the sink, whose files prove
+    /// nothing however old they are.
+    fn of_replaced(&self, stamp: Stamp) -> Rescan {
+        let made = Since::Ever;
+        self.of_forgotten(Stamp { made, ..stamp })
     }
 
     /// Tells whether every directory has a watch.
@@ -718,13 +781,10 @@ impl Replica {
         self.watches_all = watches_all;
     }
 
-    /// Owes a rescan of a subtree, which does not trust what changed within the suspicion.
-    pub fn owe_suspect(&mut self, path: RelPath, suspicion: Suspicion, stamp: Stamp) {
+    /// Owes a rescan of a subtree, which does not trust what has changed since the cause was made.
+    pub fn owe_suspect(&mut self, path: RelPath, stamp: Stamp) {
         self.last_pos = stamp.pos;
-        let rescan = match self.limits.keeps(Rule::Suspicion) {
-            true => Rescan::suspect(stamp, suspicion, stamp.pos),
-            false => Rescan::compare(stamp),
-        };
+        let rescan = self.of_forgotten(stamp);
         self.owe(path, rescan);
     }
 
@@ -753,7 +813,7 @@ impl Replica {
     /// Puts a path of the operator's at the front of the backlog.
     pub fn enqueue(&mut self, now: Now, stamp: Stamp, path: RelPath) {
         self.backlog.put(now.ms, path, Waiting::appeared(stamp));
-        self.shed(now);
+        self.shed();
     }
 
     // ---- numbers -------------------------------------------------------------------------------

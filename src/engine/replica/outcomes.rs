@@ -1,17 +1,18 @@
 //! The sink's answers and marks: what is done leaves memory, what is not done waits again.
 
-use super::{InFlight, Link, Replica, Rule, Sent, Subject};
+use super::{InFlight, Link, Replica, Rule, Sent, Stream, Subject};
 use crate::channel::Peer;
 use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
 use crate::engine::walk::{Rescan, Step};
-use crate::engine::{Now, Stamp};
+use crate::engine::{Now, Since, Stamp};
+use crate::report::Shortage;
 use crate::tree::{Name, RelPath};
 use crate::wire::message::{Answer, Credit, Lane, Outcome, Refusal, ResumePoint};
 
 /// How long content is held back after the sink said that it is full, in milliseconds.
-const FULL_HOLD_MS: u64 = 2_000;
+pub(super) const FULL_HOLD_MS: u64 = 2_000;
 
 impl Replica {
     /// Takes outcomes, marks and credit. False if they cannot be true, which ends the session.
@@ -53,7 +54,12 @@ impl Replica {
         };
         if !std::mem::replace(&mut self.walk_searched, true) && self.links.any_incomplete() {
             let since_ms = now.ms;
-            self.owe_search(Stamp { pos, since_ms });
+            let made = Since::Ms(since_ms);
+            self.owe_search(Stamp {
+                pos,
+                since_ms,
+                made,
+            });
         } else {
             self.whole_walk = None;
         }
@@ -84,11 +90,15 @@ impl Replica {
             replaced.extend(message.replaced());
         }
         for (path, number) in done {
-            if let Some(since_ms) = self.ledger.clear(&path, number) {
+            if let Some(made) = self.ledger.clear(&path, number) {
                 // Nothing below a directory with a problem was sent, nor were its events kept. Now that no
                 // problem stands for it, every flush waits for it.
-                let stamp = Stamp { pos: 0, since_ms };
-                let rescan = Rescan::of_forgotten(stamp, now, since_ms, self.last_pos);
+                let stamp = Stamp {
+                    pos: 0,
+                    since_ms: now.ms,
+                    made,
+                };
+                let rescan = self.of_forgotten(stamp);
                 self.compare(Lane::Backlog, path, rescan);
             }
         }
@@ -96,8 +106,7 @@ impl Replica {
             self.backlog_walk.owe(path, Rescan::compare(stamp));
         }
         for (path, stamp) in replaced {
-            self.backlog_walk
-                .owe(path, Rescan::of_replaced(stamp, self.last_pos));
+            self.backlog_walk.owe(path, self.of_replaced(stamp));
         }
     }
 
@@ -134,6 +143,10 @@ impl Replica {
                 return;
             };
             message.refused.push(at);
+            if let Subject::Stage { stream } = message.subject {
+                self.piece_refused(now, number, stream, refusal);
+                continue;
+            }
             let Some((path, sent)) = message.subject.at(at) else {
                 continue;
             };
@@ -186,8 +199,8 @@ impl Replica {
         match why {
             Refusal::ParentMissing => self.look_from_top(now, lane, path, wish),
             Refusal::Mismatch => self.queue(lane).put_now(now.ms, path, wish),
-            Refusal::Full => {
-                self.content_after_ms = now.ms + FULL_HOLD_MS;
+            Refusal::Full(shortage) => {
+                self.hold_content(now, shortage);
                 let wish = Waiting {
                     not_before_ms: self.content_after_ms,
                     ..wish
@@ -203,6 +216,7 @@ impl Replica {
                     errno: 0,
                     halted: true,
                     number,
+                    made: wish.stamp.made,
                 };
                 self.ledger.failed(now, path, failure);
             }
@@ -217,8 +231,35 @@ impl Replica {
                         errno,
                         halted: false,
                         number,
+                        made: wish.stamp.made,
                     },
                 );
+            }
+        }
+    }
+
+    fn hold_content(&mut self, now: Now, shortage: Shortage) {
+        self.shortage = Some(shortage);
+        self.content_after_ms = now.ms + FULL_HOLD_MS;
+    }
+
+    /// A stream of which the sink has refused a piece leads nowhere: nothing more of it is read.
+    fn piece_refused(&mut self, now: Now, number: u64, stream: u64, why: Refusal) {
+        if let Refusal::Full(shortage) = why {
+            self.hold_content(now, shortage);
+        }
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.refused.get_or_insert((number, why));
+        }
+    }
+
+    /// Ends the streams that the sink has refused, as if it had refused the whole files.
+    pub(super) fn end_refused_streams(&mut self, now: Now, out: &mut Vec<Action>) {
+        let refused = |(&id, stream): (&u64, &Stream)| Some((id, stream.refused.clone()?));
+        let ended: Vec<_> = self.streams.iter().filter_map(refused).collect();
+        for (id, (number, why)) in ended {
+            if let Some(stream) = self.close_stream(now, id, out) {
+                self.refused(now, number, stream.lane, stream.path, stream.wish, why);
             }
         }
     }
@@ -338,6 +379,7 @@ impl Replica {
                     errno,
                     halted: false,
                     number: 0,
+                    made: visit.rescan.stamp.made,
                 };
                 self.ledger.failed(now, visit.dir, failure);
                 return;
@@ -372,6 +414,7 @@ impl Replica {
         self.last_epoch = epoch;
         self.sessions += 1;
         self.content_after_ms = 0;
+        self.shortage = None;
         self.link = Some(Link {
             epoch,
             peers,
@@ -471,7 +514,7 @@ impl Replica {
                         .put_now(now.ms, path, Waiting::new(stamp, Want::State));
                 }
                 // The visit itself was set back to its listing; a stage was freed with the session.
-                Subject::Listing { .. } | Subject::Stage => {}
+                Subject::Listing { .. } | Subject::Stage { .. } => {}
             }
         }
         self.in_flight_entries = [0; 2];
@@ -502,7 +545,7 @@ impl Subject {
                 },
             )),
             Self::Publish(path) => Some((path.clone(), Sent::default())),
-            Self::Listing { .. } | Self::Stage => None,
+            Self::Listing { .. } | Self::Stage { .. } => None,
         }
     }
 
@@ -523,7 +566,7 @@ impl Subject {
 impl Sent {
     /// What is wanted of the entry after it was refused or lost on the way.
     fn wish_again(&self, stamp: Stamp) -> Waiting {
-        match self {
+        let wish = match self {
             Self {
                 replaced: true,
                 made: false,
@@ -531,6 +574,10 @@ impl Sent {
             } => Waiting::replaced(stamp),
             Self { is_dir: true, .. } | Self { appeared: true, .. } => Waiting::appeared(stamp),
             _ => Waiting::new(stamp, Want::State),
+        };
+        Waiting {
+            open_below: self.open_below,
+            ..wish
         }
     }
 }
@@ -574,7 +621,7 @@ impl InFlight {
             _ if !self.refused.is_empty() => Vec::new(),
             Subject::DirMeta(path) | Subject::Publish(path) => vec![path.clone()],
             Subject::Rename { from, to, .. } => vec![from.clone(), to.clone()],
-            Subject::Listing { .. } | Subject::Stage => Vec::new(),
+            Subject::Listing { .. } | Subject::Stage { .. } => Vec::new(),
         }
     }
 }

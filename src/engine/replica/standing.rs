@@ -1,10 +1,11 @@
 //! Where a replica stands: what is left, since when, and what the reports say of it.
 
+use super::outcomes::FULL_HOLD_MS;
 use super::{Replica, Work};
 use crate::engine::source::{REPORT_PATHS_MAX, few};
 use crate::engine::walk::Walker;
 use crate::engine::{Now, Stamp};
-use crate::report::{HotFile, LaneQueue};
+use crate::report::{HotFile, LaneQueue, Shortage};
 use crate::tree::RelPath;
 use crate::wire::message::Lane;
 
@@ -143,10 +144,27 @@ impl Replica {
         live && self.in_flight.is_empty() && self.readings.is_empty()
     }
 
-    /// True while content is held back because the sink said that it is full.
+    /// What the target lacks, if the sink said so lately. It would say so again when content is tried.
     #[must_use]
-    pub fn is_full(&self, now: Now) -> bool {
-        now.ms < self.content_after_ms
+    pub fn shortage(&self, now: Now) -> Option<Shortage> {
+        self.shortage
+            .filter(|_| now.ms < self.content_after_ms + FULL_HOLD_MS)
+    }
+
+    /// What an operator is told when that begins and when it has ended.
+    pub fn tell_shortage(&mut self, now: Now) -> Option<String> {
+        let shortage = self.shortage(now);
+        if shortage == self.shortage_told {
+            return None;
+        }
+        self.shortage_told = shortage;
+        Some(match shortage {
+            Some(shortage) => format!(
+                "its target takes no content: {}; content waits, and goes on by itself when that is over",
+                shortage.words()
+            ),
+            None => "its target takes content again".to_owned(),
+        })
     }
 
     /// Milliseconds until everything known to wait is applied, at the present rate.

@@ -123,6 +123,9 @@ pub enum Action {
     },
 }
 
+/// How long a sync that has failed is not tried again, in milliseconds.
+const SYNC_RETRY_MS: u64 = 1_000;
+
 /// How long the handshake may take, in milliseconds.
 const HANDSHAKE_MS: u64 = 60_000;
 /// How long an orderly end waits for the source's agreement, in milliseconds.
@@ -168,6 +171,8 @@ pub struct Sink {
     order: Order,
     /// Nothing of an older epoch can take effect any more, and it was synced.
     clean: bool,
+    /// The sync under way began when nothing of an older epoch was left to take effect.
+    preparing: bool,
     standing: Standing,
     /// The standing was made by this process without a break.
     continuous: bool,
@@ -197,6 +202,7 @@ impl Sink {
             filter: Filter::default(),
             order: Order::default(),
             clean: false,
+            preparing: false,
             standing,
             continuous: false,
             syncing: None,
@@ -233,7 +239,7 @@ impl Sink {
                 change,
             });
         }
-        self.prepare(out);
+        self.prepare(now, out);
         self.confirm(now, out);
         self.begin_sync(now, out);
         self.acknowledge(out);
@@ -254,7 +260,8 @@ impl Sink {
             .iter()
             .map(|pulse| pulse.deadline(self.settings.heartbeat))
             .min();
-        let sync = if self.sync_wanted() {
+        let is_due = self.is_preparing() && self.sync_failed && self.syncing.is_none();
+        let sync = if self.sync_wanted() || is_due {
             self.sync_after_ms
         } else {
             u64::MAX
@@ -262,10 +269,25 @@ impl Sink {
         phase.min(pulses.unwrap_or(u64::MAX)).min(sync)
     }
 
+    /// True if everything that was applied is durable.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let all_synced = self.syncing.is_none() && self.order.applied() <= self.synced_to;
+        all_synced && self.order.is_idle() && !self.sync_failed
+    }
+
     /// True while changes flow.
     #[must_use]
     pub fn in_transfer(&self) -> bool {
         self.phase == Phase::Transfer
+    }
+
+    /// The source has said that the session has begun, and neither side that it is over.
+    fn is_confirmed(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating
+        )
     }
 
     // ---- registration ------------------------------------------------------------------------------
@@ -304,13 +326,22 @@ impl Sink {
 
     /// Before a session: what is being applied ends, stages are freed, everything is synced (rules 14
     /// and 22).
-    fn prepare(&mut self, out: &mut Vec<Action>) {
-        let between = matches!(self.phase, Phase::Connecting | Phase::Registering { .. });
-        if !between || self.clean || self.syncing.is_some() || !self.order.is_idle() {
+    fn prepare(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.is_preparing() || self.syncing.is_some() || !self.order.is_idle() {
+            return;
+        }
+        // One that has failed is not tried again at once.
+        if self.sync_failed && now.ms < self.sync_after_ms {
             return;
         }
         out.push(Action::FreeStages);
+        self.preparing = true;
         self.start_sync(out);
+    }
+
+    fn is_preparing(&self) -> bool {
+        let between = matches!(self.phase, Phase::Connecting | Phase::Registering { .. });
+        between && !self.clean
     }
 
     /// Success is said when Synchronisation was seen everywhere and nothing older can take effect.
@@ -380,8 +411,12 @@ impl Sink {
                     *agreed = true;
                 }
             }
-            Command::ServiceTermination { epoch } if ours(epoch) => self.phase = Phase::Terminating,
-            Command::ReleaseBrake { epoch } if ours(epoch) => out.push(Action::ReleaseBrake),
+            Command::ServiceTermination { epoch } if ours(epoch) && self.is_confirmed() => {
+                self.phase = Phase::Terminating;
+            }
+            Command::ReleaseBrake { epoch } if ours(epoch) && self.is_confirmed() => {
+                out.push(Action::ReleaseBrake);
+            }
             Command::Ping { token } => out.push(Action::SendCommand(Command::Pong { token })),
             Command::Pong { .. } => {}
             Command::Error(error) => self.refused(error, out),
@@ -415,6 +450,7 @@ impl Sink {
         }
         self.order.forget_waiting();
         self.clean = false;
+        self.preparing = false;
         self.epoch = None;
         self.pulses.clear();
         self.phase = Phase::Connecting;
@@ -468,11 +504,7 @@ impl Sink {
     }
 
     fn acknowledge(&mut self, out: &mut Vec<Action>) {
-        let flowing = matches!(
-            self.phase,
-            Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating
-        );
-        let Some(epoch) = self.epoch.filter(|_| flowing) else {
+        let Some(epoch) = self.epoch.filter(|_| self.is_confirmed()) else {
             return;
         };
         let (applied, freed) = (self.order.applied(), self.order.freed);
@@ -520,11 +552,7 @@ impl Sink {
     // ---- durability --------------------------------------------------------------------------------
 
     fn sync_wanted(&self) -> bool {
-        let flowing = matches!(
-            self.phase,
-            Phase::Transfer | Phase::Leaving { .. } | Phase::Terminating
-        );
-        flowing && self.syncing.is_none() && self.order.applied() > self.synced_to
+        self.is_confirmed() && self.syncing.is_none() && self.order.applied() > self.synced_to
     }
 
     fn begin_sync(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -557,17 +585,17 @@ impl Sink {
             // What was applied may be lost: another session sends it again, with content (rule 24).
             self.sync_failed = true;
             self.continuous = false;
-            out.push(Action::Log {
-                urgent: true,
-                text: "the target could not be synced".to_owned(),
-            });
-            return self.reset("a failed sync", out);
+            self.sync_after_ms = now.ms + SYNC_RETRY_MS.max(2 * took_ms);
+            self.reset("a failed sync", out);
+            if self.stop {
+                // Nobody knows when it will work again.
+                out.push(Action::Exit { refused: None });
+            }
+            return;
         }
         self.standing = standing;
         self.synced_to = applied;
-        if matches!(self.phase, Phase::Connecting | Phase::Registering { .. })
-            && self.order.is_idle()
-        {
+        if std::mem::take(&mut self.preparing) {
             self.clean = true;
             self.sync_failed = false;
         }
@@ -643,3 +671,6 @@ impl Sink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 
 use crate::engine::scan::{Scan, ScanPage};
 use crate::engine::work::{Detail, Finding};
-use crate::engine::{Stamp, Ticket};
+use crate::engine::{Since, Stamp, Ticket};
 use crate::report::AuditStatus;
 use crate::tree::RelPath;
 
@@ -69,6 +69,7 @@ impl Audit {
             let stamp = Stamp {
                 pos: u64::MAX,
                 since_ms: now_ms,
+                made: Since::Ms(now_ms),
             };
             self.scan.owe(RelPath::root(), stamp);
         }

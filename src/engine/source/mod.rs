@@ -14,9 +14,10 @@ use super::bindings::{Bindings, PathEvent};
 use super::replica::{Limits, Replica};
 use super::scan::Scan;
 use super::session::{Heartbeat, Sessions};
-use super::walk::{Rescan, Suspicion};
+use super::walk::Rescan;
+use super::wall::WallClock;
 use super::work::{Detail, Finding, Order, Spilled};
-use super::{Now, Stamp, Ticket};
+use super::{Now, Since, Stamp, Ticket};
 use crate::channel::Peer;
 use crate::report::{Limit, MountsNotEntered, Phase};
 use crate::source::watch::{RawEvent, Wd, What};
@@ -49,6 +50,8 @@ pub struct Settings {
     pub critical: f64,
     /// At the critical threshold: terminate in order instead of going on.
     pub terminate_on_critical: bool,
+    /// How an operator gives the event queue more room, as the end of a sentence.
+    pub events_remedy: String,
     /// Changes since then may have been forgotten by an earlier process; by sink id.
     pub suspect_since: BTreeMap<String, Time>,
     /// Which entries take part.
@@ -196,6 +199,9 @@ pub const HOW_TO_GO_ON: &str = "restore it and 'osync resume', or agree to what 
 /// How often directories without a watch are compared again, in milliseconds.
 const REWALK_MS: u64 = 30_000;
 
+/// How long further overflows are only counted after one was told, in milliseconds.
+const OVERFLOW_TOLD_MS: u64 = 60_000;
+
 /// Directories without a watch that are remembered by name; with more, the whole tree is compared.
 const UNWATCHED_MAX: usize = 4096;
 
@@ -227,10 +233,13 @@ pub struct Source {
     unwatched_more: u64,
     unwatched_more_since_ms: u64,
     rewalk_ms: u64,
-    /// When the event queue was last known to be empty, by the wall clock.
-    queue_empty: Time,
+    /// When the event queue was last known to be empty, by [`Now::ms`].
+    queue_empty_ms: u64,
+    wall: WallClock,
     fill: (u64, f64),
     warned: bool,
+    /// Until when further overflows are only counted.
+    overflow_told_until_ms: u64,
     overflows: u64,
     paused: bool,
     halted: Option<String>,
@@ -261,9 +270,11 @@ impl Source {
             unwatched_more: 0,
             unwatched_more_since_ms: now.ms,
             rewalk_ms: now.ms + REWALK_MS,
-            queue_empty: now.wall,
+            queue_empty_ms: now.ms,
+            wall: WallClock::new(now),
             fill: (0, 0.0),
             warned: false,
+            overflow_told_until_ms: 0,
             overflows: 0,
             paused: false,
             halted: None,
@@ -282,6 +293,10 @@ impl Source {
 
     /// Takes one event and adds what is to be done.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
+        self.wall.saw(now);
+        for (_, replica) in self.replicas.values_mut() {
+            replica.saw(now);
+        }
         match event {
             Event::Raw(raw) => self.raw(now, &raw, out),
             Event::BarrierPassed(ticket) => self.barrier_passed(now, ticket, out),
@@ -345,9 +360,16 @@ impl Source {
 
     fn stamp(&mut self, now: Now) -> Stamp {
         self.pos += 1;
+        self.last_stamp(now)
+    }
+
+    /// The stamp of a cause that needs no place of its own. An event may have waited since the event queue
+    /// was empty.
+    fn last_stamp(&self, now: Now) -> Stamp {
         Stamp {
             pos: self.pos,
             since_ms: now.ms,
+            made: Since::Ms(self.queue_empty_ms),
         }
     }
 
@@ -392,7 +414,7 @@ impl Source {
 
     fn included_event(&mut self, now: Now, event: &PathEvent, out: &mut Vec<Action>) {
         match event {
-            PathEvent::Overflow => return self.overflowed(now),
+            PathEvent::Overflow => return self.overflowed(now, out),
             PathEvent::Unmounted => {
                 let why =
                     "the file system of the root, or one below that was entered, was unmounted";
@@ -410,10 +432,7 @@ impl Source {
                 is_dir: true,
                 ..
             } => {
-                let stamp = Stamp {
-                    pos: self.pos,
-                    since_ms: now.ms,
-                };
+                let stamp = self.last_stamp(now);
                 self.arming.owe(path.clone(), stamp);
             }
             PathEvent::Suspect(_)
@@ -428,12 +447,22 @@ impl Source {
     }
 
     /// Events were lost: everything may have changed since the queue was last empty (rule 21).
-    fn overflowed(&mut self, now: Now) {
+    fn overflowed(&mut self, now: Now, out: &mut Vec<Action>) {
         self.overflows += 1;
-        let suspicion = Suspicion::new(self.queue_empty, now.wall);
+        if now.ms >= self.overflow_told_until_ms {
+            self.overflow_told_until_ms = now.ms + OVERFLOW_TOLD_MS;
+            let remedy = &self.settings.events_remedy;
+            let text = format!(
+                "the kernel's event queue was full and lost events, {} times since the start: everything \
+                 is compared again in the background; to avoid that, {remedy}",
+                self.overflows
+            );
+            out.push(Action::Log { urgent: true, text });
+        }
+        self.critical(now, "the kernel's event queue was full", out);
         let stamp = self.stamp(now);
         for (_, replica) in self.replicas.values_mut() {
-            replica.owe_suspect(RelPath::root(), suspicion, stamp);
+            replica.owe_suspect(RelPath::root(), stamp);
         }
         self.arming.owe(RelPath::root(), stamp);
     }
@@ -441,25 +470,33 @@ impl Source {
     fn filled(&mut self, now: Now, bytes: u64, fill: f64, out: &mut Vec<Action>) {
         self.fill = (bytes, fill);
         if bytes == 0 {
-            self.queue_empty = now.wall;
+            self.queue_empty_ms = now.ms;
         }
-        if fill >= self.settings.critical && self.settings.terminate_on_critical {
-            let text = format!(
-                "the kernel's event queue is {:.0} % full: terminating as configured",
-                fill * 100.0
-            );
+        let state = format!("the kernel's event queue is {:.0} % full", fill * 100.0);
+        if fill >= self.settings.critical {
+            self.critical(now, &state, out);
+        }
+        if fill >= self.settings.warning {
+            self.warn(&state, out);
+        } else if fill < self.settings.warning / 2.0 {
+            self.warned = false;
+        }
+    }
+
+    fn critical(&mut self, now: Now, state: &str, out: &mut Vec<Action>) {
+        if self.settings.terminate_on_critical && self.phase != Phase::Termination {
+            let text = format!("{state}: terminating as configured");
             out.push(Action::Log { urgent: true, text });
             self.stop(now, None, out);
         }
-        if fill >= self.settings.warning && !self.warned {
-            self.warned = true;
-            let text = format!(
-                "the kernel's event queue is {:.0} % full: slow the changes down, or raise it with sysctl fs.inotify.max_queued_events=N",
-                fill * 100.0
-            );
+    }
+
+    /// Tells the operator once per crossing of the threshold.
+    fn warn(&mut self, state: &str, out: &mut Vec<Action>) {
+        if !std::mem::replace(&mut self.warned, true) {
+            let remedy = &self.settings.events_remedy;
+            let text = format!("{state}: slow the changes down, or {remedy}");
             out.push(Action::Log { urgent: true, text });
-        } else if fill < self.settings.warning / 2.0 {
-            self.warned = false;
         }
     }
 
@@ -539,11 +576,10 @@ impl Source {
     /// What changed in a directory while it had no watch was told by nobody, so that its files are not
     /// trusted by size and time (rule 21).
     fn compare_untold(&mut self, now: Now, path: RelPath, since_ms: u64) {
-        let age_secs = (now.ms.saturating_sub(since_ms) / 1000) as i64 + 1;
-        let suspicion = Suspicion::new(now.wall.minus_secs(age_secs), now.wall);
-        let stamp = self.stamp(now);
+        let mut stamp = self.stamp(now);
+        stamp.made = stamp.made.min(Since::Ms(since_ms));
         for (_, replica) in self.replicas.values_mut() {
-            replica.owe_suspect(path.clone(), suspicion, stamp);
+            replica.owe_suspect(path.clone(), stamp);
         }
     }
 
@@ -581,6 +617,7 @@ impl Source {
             let stamp = Stamp {
                 pos: u64::MAX,
                 since_ms: now.ms,
+                made: Since::Ms(now.ms),
             };
             for (_, replica) in self.replicas.values_mut() {
                 replica.audit(page.dir.clone(), stamp);

@@ -7,7 +7,7 @@ use crate::channel::Peer;
 use crate::engine::replica::Replica;
 use crate::engine::session::State;
 use crate::engine::walk::Rescan;
-use crate::engine::{Now, Stamp, Ticket};
+use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::report::{
     EventQueue, Limit, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus,
     SinkTransfer, Status, TransferReport,
@@ -286,9 +286,10 @@ impl Source {
     /// value is older and only costs time: what changed since then is sent again after a restart.
     pub fn durable_as_of(&self, now: Now) -> impl Iterator<Item = (&str, Time)> {
         self.replicas.values().map(move |(sink, replica)| {
-            let age_ms = age(now, replica.oldest()).unwrap_or(0);
-            let oldest = now.wall.minus_secs((age_ms / 1000) as i64 + 1);
-            (sink.as_str(), oldest.min(self.queue_empty))
+            let oldest = replica.oldest();
+            let open_ms = oldest.map_or(now.ms, |stamp| stamp.since_ms);
+            let open = Since::Ms(open_ms.min(self.queue_empty_ms));
+            (sink.as_str(), self.wall.earliest(open))
         })
     }
 
@@ -337,7 +338,8 @@ impl Source {
                 halted: replica.ledger.halted(),
                 rate: replica.applied_meter.rate(now.ms, 10),
                 eta_ms: replica.eta_ms(now),
-                full: replica.is_full(now),
+                full: replica.shortage(now).is_some(),
+                shortage: replica.shortage(now),
             });
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use super::{Action, Source, TERMINATION_MS};
 use crate::channel::Peer;
-use crate::engine::Now;
 use crate::engine::replica::Replica;
 use crate::engine::session::{ANNOUNCE_MS, Pulse, SINKS_MAX, SYNCHRONISATION_MS, Session, State};
-use crate::engine::walk::Suspicion;
+use crate::engine::{Now, Since, Stamp};
 use crate::report::Phase;
 use crate::tree::{OwnerMap, RelPath, View};
 use crate::wire::PAYLOAD_BYTES_MAX;
@@ -114,6 +113,14 @@ impl Source {
         let sane = self.replicas.get_mut(&key).is_none_or(|(_, replica)| {
             replica.acknowledged(now, outcomes, applied, durable, credit)
         });
+        if let Some((sink, replica)) = self.replicas.get_mut(&key)
+            && let Some(text) = replica.tell_shortage(now)
+        {
+            out.push(Action::Log {
+                urgent: replica.shortage(now).is_some(),
+                text: format!("sink {sink}: {text}"),
+            });
+        }
         if !sane {
             refuse(
                 command,
@@ -214,7 +221,7 @@ impl Source {
             return None;
         }
         self.next_key += 1;
-        let mut replica = Replica::new(self.next_key, self.settings.limits);
+        let mut replica = Replica::new(self.next_key, self.settings.limits, self.wall.clone());
         replica.set_watches_all(self.watches_all());
         self.replicas
             .insert(self.next_key, (sink_id.to_owned(), replica));
@@ -296,8 +303,9 @@ impl Source {
             replica.view = view;
             replica.attach(now, stamp, epoch, peers, credit, resume.as_ref());
             if let Some(since) = suspect_since {
-                let suspicion = Suspicion::new(since, now.wall);
-                replica.owe_suspect(RelPath::root(), suspicion, stamp);
+                replica.set_earlier(since);
+                let made = Since::EarlierProcess;
+                replica.owe_suspect(RelPath::root(), Stamp { made, ..stamp });
             }
         }
     }
@@ -481,13 +489,14 @@ impl Source {
         if self.phase != Phase::Termination {
             return;
         }
-        let late = now.ms >= self.terminate_by_ms || self.paused || self.halted.is_some();
+        let is_late = now.ms >= self.terminate_by_ms || self.paused || self.halted.is_some();
         for (&peer, session) in &mut self.sessions.by_command {
+            // What waits for room would keep everybody waiting.
             let drained = self
                 .replicas
                 .get(&session.key)
-                .is_none_or(|(_, replica)| replica.drained());
-            if session.state == State::Transfer && (drained || late) {
+                .is_none_or(|(_, replica)| replica.drained() || replica.shortage(now).is_some());
+            if session.state == State::Transfer && (drained || is_late) {
                 session.state = State::Terminating;
                 let message = Command::ServiceTermination {
                     epoch: session.epoch,

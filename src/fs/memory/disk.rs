@@ -815,6 +815,19 @@ impl Disk {
         self.sync();
     }
 
+    /// A sync that fails. What of the content was not durable may be gone, as the kernel takes for written
+    /// what it has failed to write; `keep` decides about each file.
+    pub fn fail_sync(&mut self, mut keep: impl FnMut() -> bool) {
+        for ino in self.dirty.clone() {
+            if !keep()
+                && let Some(inode) = self.inodes.get_mut(&ino)
+            {
+                inode.content.lose();
+            }
+        }
+        self.changes += 1;
+    }
+
     /// What only running processes have is gone, files without a name with it.
     fn end_processes(&mut self) {
         self.watches.clear();

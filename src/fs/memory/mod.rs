@@ -21,11 +21,26 @@ use crate::tree::{Kind, Metadata, Name, RelPath, Xattrs};
 /// What happens between two steps.
 pub type Interruption = Box<dyn FnMut(&mut Disk) + Send>;
 
+/// What a step wants of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// To see something.
+    Read,
+    /// To change what is there.
+    Change,
+    /// To make something, which needs an inode.
+    Create,
+}
+
+/// Decides whether a step fails, and with which error number.
+pub type Trouble = Box<dyn FnMut(Call) -> Option<i32> + Send>;
+
 /// A handle on a [`Disk`]; clones share it.
 #[derive(Clone)]
 pub struct MemoryFs {
     disk: Arc<Mutex<Disk>>,
     between: Arc<Mutex<Option<Interruption>>>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
 impl std::fmt::Debug for MemoryFs {
@@ -39,6 +54,7 @@ impl Default for MemoryFs {
         Self {
             disk: Arc::new(Mutex::new(Disk::new())),
             between: Arc::default(),
+            trouble: Arc::default(),
         }
     }
 }
@@ -91,6 +107,11 @@ impl MemoryFs {
         *self.between.lock().unwrap_or_else(PoisonError::into_inner) = between;
     }
 
+    /// Sets which steps fail from now on.
+    pub fn set_trouble(&self, trouble: Option<Trouble>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
     fn hold(&self, mut disk: MutexGuard<'_, Disk>, ino: Ino) -> Held {
         disk.hold(ino);
         Held {
@@ -99,14 +120,18 @@ impl MemoryFs {
         }
     }
 
-    /// The disk for one step, after whatever happens before it.
-    fn step(&self) -> MutexGuard<'_, Disk> {
+    /// The disk for one step, after whatever happens before it, unless the step fails.
+    fn step(&self, call: Call) -> io::Result<MutexGuard<'_, Disk>> {
         let mut between = self.between.lock().unwrap_or_else(PoisonError::into_inner);
         let mut disk = self.disk();
         if let Some(between) = between.as_mut() {
             between(&mut disk);
         }
-        disk
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble.as_mut().and_then(|trouble| trouble(call)) {
+            Some(errno) => error(errno),
+            None => Ok(disk),
+        }
     }
 }
 
@@ -115,29 +140,33 @@ impl Fs for MemoryFs {
     type File = MemoryFile;
 
     fn root(&self) -> io::Result<MemoryDir> {
-        let disk = self.step();
+        let disk = self.step(Call::Read)?;
         let root = disk.root();
         Ok(MemoryDir(self.hold(disk, root)))
     }
 
     fn open_dir(&self, dir: &MemoryDir, name: &Name) -> io::Result<MemoryDir> {
-        let disk = self.step();
+        let disk = self.step(Call::Read)?;
         let ino = disk.lookup(dir.0.ino, name)?;
         disk.expect_dir(ino)?;
         Ok(MemoryDir(self.hold(disk, ino)))
     }
 
     fn stat_dir(&self, dir: &MemoryDir) -> io::Result<Stat> {
-        self.step().stat(dir.0.ino)
+        self.step(Call::Read)?.stat(dir.0.ino)
     }
 
     fn stat(&self, dir: &MemoryDir, name: &Name) -> io::Result<Stat> {
-        let disk = self.step();
+        let disk = self.step(Call::Read)?;
         disk.stat(disk.lookup(dir.0.ino, name)?)
     }
 
     fn list(&self, dir: &MemoryDir, each: &mut dyn FnMut(&[u8], Option<Kind>)) -> io::Result<()> {
-        let children = self.step().children(dir.0.ino)?;
+        let children = {
+            let disk = self.step(Call::Read)?;
+            disk.check_readable(dir.0.ino)?;
+            disk.children(dir.0.ino)?
+        };
         // Whoever is called may use the file system again.
         for (name, kind) in children {
             each(name.as_bytes(), Some(kind));
@@ -146,7 +175,7 @@ impl Fs for MemoryFs {
     }
 
     fn read_link(&self, dir: &MemoryDir, name: &Name) -> io::Result<Vec<u8>> {
-        let disk = self.step();
+        let disk = self.step(Call::Read)?;
         let ino = disk.lookup(dir.0.ino, name)?;
         if disk.stat(ino)?.kind != Kind::Symlink {
             return error(libc::EINVAL);
@@ -155,16 +184,16 @@ impl Fs for MemoryFs {
     }
 
     fn xattrs(&self, dir: &MemoryDir, name: &Name) -> io::Result<Xattrs> {
-        let disk = self.step();
+        let disk = self.step(Call::Read)?;
         disk.xattrs(disk.lookup(dir.0.ino, name)?)
     }
 
     fn dir_xattrs(&self, dir: &MemoryDir) -> io::Result<Xattrs> {
-        self.step().xattrs(dir.0.ino)
+        self.step(Call::Read)?.xattrs(dir.0.ino)
     }
 
     fn open(&self, dir: &MemoryDir, name: &Name) -> io::Result<MemoryFile> {
-        let disk = self.step();
+        let disk = self.step(Call::Read)?;
         let ino = disk.lookup(dir.0.ino, name)?;
         if disk.stat(ino)?.kind != Kind::File {
             return error(libc::ESTALE);
@@ -174,15 +203,15 @@ impl Fs for MemoryFs {
     }
 
     fn stat_file(&self, file: &MemoryFile) -> io::Result<Stat> {
-        self.step().stat(file.0.ino)
+        self.step(Call::Read)?.stat(file.0.ino)
     }
 
     fn file_xattrs(&self, file: &MemoryFile) -> io::Result<Xattrs> {
-        self.step().xattrs(file.0.ino)
+        self.step(Call::Read)?.xattrs(file.0.ino)
     }
 
     fn read_at(&self, file: &MemoryFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let disk = self.step();
+        let disk = self.step(Call::Read)?;
         let content = disk.content(file.0.ino)?;
         let start = usize::try_from(offset)
             .unwrap_or(usize::MAX)
@@ -193,25 +222,26 @@ impl Fs for MemoryFs {
     }
 
     fn next_data(&self, file: &MemoryFile, offset: u64) -> io::Result<Option<Range<u64>>> {
-        self.step().next_data(file.0.ino, offset)
+        self.step(Call::Read)?.next_data(file.0.ino, offset)
     }
 
     fn unwritten(&self, file: &MemoryFile) -> Option<bool> {
-        Some(!self.step().is_being_written(file.0.ino))
+        let disk = self.step(Call::Read).ok()?;
+        Some(!disk.is_being_written(file.0.ino))
     }
 
     fn stage(&self) -> io::Result<MemoryFile> {
-        let mut disk = self.step();
+        let mut disk = self.step(Call::Create)?;
         let ino = disk.make_unnamed()?;
         Ok(MemoryFile(self.hold(disk, ino)))
     }
 
     fn write_at(&self, file: &MemoryFile, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.step().write_at(file.0.ino, offset, data)
+        self.step(Call::Change)?.write_at(file.0.ino, offset, data)
     }
 
     fn set_len(&self, file: &MemoryFile, size: u64) -> io::Result<()> {
-        self.step().truncate(file.0.ino, size)
+        self.step(Call::Change)?.truncate(file.0.ino, size)
     }
 
     fn publish(
@@ -222,8 +252,9 @@ impl Fs for MemoryFs {
         meta: &Metadata,
     ) -> io::Result<()> {
         check(meta, meta.kind == Kind::File)?;
-        self.step().set_meta(stage.0.ino, meta)?;
-        self.step().link_over(stage.0.ino, dir.0.ino, name)
+        self.step(Call::Change)?.set_meta(stage.0.ino, meta)?;
+        self.step(Call::Change)?
+            .link_over(stage.0.ino, dir.0.ino, name)
     }
 
     fn publish_special(
@@ -235,22 +266,23 @@ impl Fs for MemoryFs {
     ) -> io::Result<()> {
         check(meta, !matches!(meta.kind, Kind::File | Kind::Dir))?;
         let staged = {
-            let mut disk = self.step();
+            let mut disk = self.step(Call::Create)?;
             let ino = disk.make_special(meta, target)?;
             self.hold(disk, ino)
         };
-        self.step().link_over(staged.ino, dir.0.ino, name)
+        self.step(Call::Create)?
+            .link_over(staged.ino, dir.0.ino, name)
     }
 
     fn make_dir(&self, dir: &MemoryDir, name: &Name, meta: &Metadata) -> io::Result<()> {
         check(meta, meta.kind == Kind::Dir)?;
-        let ino = self.step().make_dir(dir.0.ino, name)?;
-        self.step().set_meta(ino, meta)
+        let ino = self.step(Call::Create)?.make_dir(dir.0.ino, name)?;
+        self.step(Call::Create)?.set_meta(ino, meta)
     }
 
     fn set_dir_meta(&self, dir: &MemoryDir, meta: &Metadata) -> io::Result<()> {
         check(meta, true)?;
-        self.step().set_meta(dir.0.ino, meta)
+        self.step(Call::Change)?.set_meta(dir.0.ino, meta)
     }
 
     fn set_file_meta(
@@ -260,7 +292,7 @@ impl Fs for MemoryFs {
         meta: &Metadata,
         links: u64,
     ) -> io::Result<()> {
-        let mut disk = self.step();
+        let mut disk = self.step(Call::Change)?;
         let ino = disk.lookup(dir.0.ino, name)?;
         let stat = disk.stat(ino)?;
         if stat.kind != Kind::File || stat.size != meta.size || stat.mtime != meta.mtime {
@@ -274,15 +306,15 @@ impl Fs for MemoryFs {
     }
 
     fn remove_file(&self, dir: &MemoryDir, name: &Name) -> io::Result<()> {
-        self.step().unlink(dir.0.ino, name)
+        self.step(Call::Change)?.unlink(dir.0.ino, name)
     }
 
     fn remove_dir(&self, dir: &MemoryDir, name: &Name) -> io::Result<()> {
-        self.step().remove_dir(dir.0.ino, name)
+        self.step(Call::Change)?.remove_dir(dir.0.ino, name)
     }
 
     fn remove_tree(&self, dir: &MemoryDir, name: &Name) -> io::Result<()> {
-        self.step().remove_tree(dir.0.ino, name)
+        self.step(Call::Change)?.remove_tree(dir.0.ino, name)
     }
 
     fn link(
@@ -294,7 +326,7 @@ impl Fs for MemoryFs {
         what: &Stat,
     ) -> io::Result<()> {
         let entry = {
-            let disk = self.step();
+            let disk = self.step(Call::Change)?;
             let ino = disk.lookup(from.0.ino, from_name)?;
             if !disk.stat(ino)?.same_content(what) {
                 return error(libc::ESTALE);
@@ -302,7 +334,7 @@ impl Fs for MemoryFs {
             self.hold(disk, ino)
         };
         // It is held open: whatever takes its name meanwhile is not linked.
-        let mut disk = self.step();
+        let mut disk = self.step(Call::Change)?;
         let linked = if disk.stat(entry.ino)?.nlink == 0 {
             error(libc::ESTALE)
         } else {
@@ -319,12 +351,17 @@ impl Fs for MemoryFs {
         to: &MemoryDir,
         to_name: &Name,
     ) -> io::Result<()> {
-        self.step().rename(from.0.ino, from_name, to.0.ino, to_name)
+        self.step(Call::Change)?
+            .rename(from.0.ino, from_name, to.0.ino, to_name)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.step().sync();
+        self.step(Call::Change)?.sync();
         Ok(())
+    }
+
+    fn is_out_of_inodes(&self) -> bool {
+        false
     }
 
     fn tidy(&self) -> io::Result<()> {

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, CWD, OFlags};
 use rustix::io::Errno;
 
 use super::stage::Stage;
-use super::{errno, open, stat};
+use super::{errno, open, settle, stat};
 use crate::fs::Stat;
 
 /// The entry `name`, of any kind and without rights to it, if it is `what`; else ESTALE. What is held
@@ -46,6 +46,7 @@ fn replace(stage: &Stage, entry: &OwnedFd, dir: BorrowedFd<'_>, name: &[u8]) -> 
         return Ok(());
     }
     let (staged, ()) = stage.make(|dir, name| exclusive(entry.as_fd(), dir, name.as_bytes()))?;
+    settle::before_replacing(staged.at().0, staged.at().1, dir, name)?;
     staged.publish_link(dir, name)
 }
 

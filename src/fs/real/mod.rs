@@ -13,6 +13,7 @@ mod probe;
 mod publish;
 mod remove;
 mod roots;
+mod settle;
 mod source;
 mod stage;
 mod stat;
@@ -436,6 +437,7 @@ impl Fs for RealFs {
     ) -> io::Result<()> {
         self.writable()?;
         let (from_name, to_name) = (from.allow(from_name)?, to.allow(to_name)?);
+        settle::before_replacing(from.as_fd(), from_name, to.as_fd(), to_name)?;
         rustix::fs::renameat(from, from_name, to, to_name).map_err(|error| match error {
             // XFS says of a directory that is not empty that it exists.
             Errno::EXIST => Errno::NOTEMPTY.into(),
@@ -447,6 +449,10 @@ impl Fs for RealFs {
         self.writable()?;
         // A sink never enters another file system, so this one is all that was touched.
         Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
+    fn is_out_of_inodes(&self) -> bool {
+        self.space().is_ok_and(|space| space.inodes_free == 0)
     }
 
     fn tidy(&self) -> io::Result<()> {

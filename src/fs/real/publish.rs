@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::stage::Stage;
 use super::target::Target;
 use super::xattrs::XattrAccess;
-use super::{RealFile, errno, link, metadata, open, stat};
+use super::{RealFile, errno, link, metadata, open, settle, stat};
 use crate::tree::{Kind, Metadata};
 
 /// Publishes a stage. Dropping the stage, on every way out, removes the name that it may have.
@@ -26,11 +26,15 @@ pub(super) fn file(
     };
     metadata::apply(xattrs, Target::Open(file.as_fd()), &stat::of(&file)?, meta)?;
     if let Some(named) = slot.take_name() {
+        if stat::at(dir, name).is_ok() {
+            settle::content(file.as_fd())?;
+        }
         return named.publish(dir, name);
     }
     match link::exclusive(file.as_fd(), dir, name) {
         // A link replaces nothing, so the file needs a name to be renamed from.
         Err(Errno::EXIST) => {
+            settle::content(file.as_fd())?;
             let (named, ()) = slot
                 .stage()
                 .make(|dir, name| link::exclusive(file.as_fd(), dir, name.as_bytes()))?;

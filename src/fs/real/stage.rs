@@ -225,6 +225,11 @@ impl Staged {
         Target::Name(self.dir.as_fd(), self.name.as_bytes())
     }
 
+    /// Where it lies, and under which name.
+    pub(super) fn at(&self) -> (BorrowedFd<'_>, &[u8]) {
+        (self.dir.as_fd(), self.name.as_bytes())
+    }
+
     /// The entry's kind and metadata.
     pub(super) fn stat(&self) -> io::Result<crate::fs::Stat> {
         stat::at(&self.dir, self.name.as_bytes())

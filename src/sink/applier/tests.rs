@@ -90,12 +90,17 @@ fn a_stream_keeps_its_holes() {
 fn a_piece_that_was_lost_is_no_hole() {
     let sink = Sink::new();
     sink.fs.disk().bytes_max = 2;
-    assert_eq!(sink.chunk(0, 0, b"abc", 10), Some(Refusal::Full));
+    let full = Some(Refusal::Full(Shortage::Space));
+    assert_eq!(sink.chunk(0, 0, b"abc", 10), full);
     sink.fs.disk().bytes_max = 100;
-    assert_eq!(sink.chunk(3, 0, b"de", 10), Some(Refusal::Mismatch));
-    assert_eq!(sink.chunk(5, 5, b"", 10), Some(Refusal::Mismatch));
-    assert_eq!(sink.publish(10), Some(Refusal::Full));
+    assert_eq!(sink.chunk(3, 0, b"de", 10), full);
+    assert_eq!(sink.chunk(5, 5, b"", 10), full);
+    assert_eq!(sink.publish(10), full);
     assert!(sink.is_empty());
+    // The stream has ended; another begins with a stage of its own.
+    assert_eq!(sink.publish(10), Some(Refusal::Mismatch));
+    assert_eq!(sink.chunk(0, 7, b"abc", 10), None);
+    assert_eq!(sink.publish(10), None);
 }
 
 #[test]
@@ -113,5 +118,33 @@ fn pieces_that_do_not_fit_free_the_stage() {
         assert_eq!(sink.chunk(0, 0, b"abc", 10), None);
         assert_eq!(sink.publish(size), Some(Refusal::Mismatch));
         assert!(sink.is_empty());
+    }
+}
+
+/// An entry that could not be looked at is there all the same (seed 12868024763410).
+#[test]
+fn what_cannot_be_looked_at_is_in_excess() {
+    for failing in 0..8 {
+        let sink = Sink::new();
+        assert_eq!(sink.chunk(0, 0, b"1", 1), None);
+        assert_eq!(sink.publish(1), None);
+        let mut step = 0;
+        sink.fs.set_trouble(Some(Box::new(move |_| {
+            step += 1;
+            (step == failing + 1).then_some(libc::EIO)
+        })));
+        let listing = Change::Listing {
+            dir: RelPath::root(),
+            range: NameRange {
+                after: None,
+                upto: None,
+            },
+            page: Page::Entries(Vec::new()),
+        };
+        match sink.applier.apply(Lane::Live, listing).answer {
+            Some(Answer::Failed(libc::EIO)) => {}
+            Some(Answer::Names { excess, .. }) => assert_eq!(excess, [name("file")]),
+            other => panic!("step {failing} failed: {other:?}"),
+        }
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::header::{Reader, Writer};
 use super::noun::read_name;
 use super::{Frames, WireError, malformed, require, single};
+use crate::report::Shortage;
 use crate::tree::Name;
 use crate::wire::message::{
     ANSWER_NAMES_MAX, Answer, Credit, ENTRIES_MAX, OPERATION_BYTES_MAX, OUTCOMES_MAX, Outcome,
@@ -21,6 +22,11 @@ const MISMATCH: u8 = 2;
 const HALTED: u8 = 3;
 const FULL: u8 = 4;
 const KEPT: u8 = 5;
+
+const SPACE: u8 = 0;
+const INODES: u8 = 1;
+const QUOTA: u8 = 2;
+const READ_ONLY: u8 = 3;
 
 const EQUAL: u8 = 0;
 const DIFFERENT: u8 = 1;
@@ -93,10 +99,21 @@ fn write_refusal(w: &mut Writer, place: u32, refusal: &Refusal) {
             w.int(*errno);
             return;
         }
+        Refusal::Full(shortage) => {
+            w.array(3);
+            w.uint(place);
+            w.uint(FULL);
+            w.uint(match shortage {
+                Shortage::Space => SPACE,
+                Shortage::Inodes => INODES,
+                Shortage::Quota => QUOTA,
+                Shortage::ReadOnly => READ_ONLY,
+            });
+            return;
+        }
         Refusal::ParentMissing => PARENT_MISSING,
         Refusal::Mismatch => MISMATCH,
         Refusal::Halted => HALTED,
-        Refusal::Full => FULL,
         Refusal::Kept => KEPT,
     };
     w.array(2);
@@ -230,7 +247,13 @@ fn read_refusal(r: &mut Reader<'_>) -> Result<(u32, Refusal), WireError> {
         (PARENT_MISSING, 2) => Refusal::ParentMissing,
         (MISMATCH, 2) => Refusal::Mismatch,
         (HALTED, 2) => Refusal::Halted,
-        (FULL, 2) => Refusal::Full,
+        (FULL, 3) => Refusal::Full(match r.code("what the target lacks")? {
+            SPACE => Shortage::Space,
+            INODES => Shortage::Inodes,
+            QUOTA => Shortage::Quota,
+            READ_ONLY => Shortage::ReadOnly,
+            _ => return Err(malformed("no such shortage")),
+        }),
         (KEPT, 2) => Refusal::Kept,
         _ => return Err(malformed("no such refusal")),
     };

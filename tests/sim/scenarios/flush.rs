@@ -5,8 +5,9 @@ use osync::channel::Peer;
 use osync::engine::bindings::{PathEvent, Touch};
 use osync::engine::replica::{Limits, Replica};
 use osync::engine::source::Action;
+use osync::engine::wall::WallClock;
 use osync::engine::work::{Finding, Order, Seen};
-use osync::engine::{Now, Stamp};
+use osync::engine::{Now, Since, Stamp};
 use osync::tree::{Body, Kind, Metadata, State, Time};
 use osync::wire::message::Credit;
 
@@ -142,7 +143,7 @@ struct ByHand {
 
 impl ByHand {
     fn new(key: u64) -> Self {
-        let mut replica = Replica::new(key, Limits::default());
+        let mut replica = Replica::new(key, Limits::default(), WallClock::new(at(0)));
         // The first walk is of no matter here: it has a later stamp than all that is asked about.
         let credit = Credit {
             bytes: 64 << 20,
@@ -207,7 +208,11 @@ fn at(ms: u64) -> Now {
 }
 
 fn stamp(pos: u64) -> Stamp {
-    Stamp { pos, since_ms: 0 }
+    Stamp {
+        pos,
+        since_ms: 0,
+        made: Since::Ms(0),
+    }
 }
 
 fn meta() -> Metadata {

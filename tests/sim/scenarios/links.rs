@@ -326,3 +326,37 @@ fn a_further_name_of_what_could_not_be_read() {
     w.readable("a", true);
     w.must_settle();
 }
+
+/// While the other name waits to be looked at, a search meets an inode with a single name. That says nothing
+/// of the name that it gets afterwards, though it has as many as before then (seed 8130107575820).
+#[test]
+fn a_search_that_met_a_single_name() {
+    for moment in 0..60 {
+        let mut w = equal(&[("a", "1")]);
+        w.ln("a", "b");
+        w.must_settle();
+        for content in ["2", "3", "4"] {
+            w.write("b", content);
+            w.must_settle();
+        }
+        w.write("a", "long enough to be a stream");
+        w.hear();
+        w.rm("b");
+        w.some_steps(5 * moment);
+        w.ln("a", "b");
+        w.must_settle();
+    }
+}
+
+/// A search for other names cannot list a directory: they are found when it can be listed (seed
+/// 10511806533889).
+#[test]
+fn a_search_that_cannot_list_a_directory() {
+    let mut w = equal(&[("a/b", "1"), ("b/x", "2")]);
+    w.readable("a", false);
+    w.ln("a/b", "b/a");
+    w.until("it has searched", |w| w.problems() > 0);
+    w.readable("a", true);
+    w.must_settle();
+    assert!(same_inode(&w.dst.disk(), "a/b", "b/a"));
+}

@@ -7,7 +7,8 @@ use serde_bytes::ByteBuf;
 
 use super::{Bytes, Message};
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Limit, Problem, ProblemsReport, QueueReport, SinkQueue,
+    EventQueue, HotFile, LaneQueue, Limit, Problem, ProblemsReport, QueueReport, Shortage,
+    SinkQueue,
 };
 use crate::tree::{
     Body, Digest, Entry, Filter, FixedMode, FixedOwner, Kind, LimitKind, ListEntry, Metadata, Name,
@@ -216,7 +217,10 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::ParentMissing),
         Just(Refusal::Mismatch),
         Just(Refusal::Halted),
-        Just(Refusal::Full),
+        Just(Refusal::Full(Shortage::Space)),
+        Just(Refusal::Full(Shortage::Inodes)),
+        Just(Refusal::Full(Shortage::Quota)),
+        Just(Refusal::Full(Shortage::ReadOnly)),
         Just(Refusal::Kept),
     ]
 }

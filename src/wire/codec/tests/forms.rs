@@ -132,7 +132,7 @@ forms!(refusal, REFUSALS, Refusal,
     Refusal::ParentMissing => "refusal parent missing",
     Refusal::Mismatch => "refusal mismatch",
     Refusal::Halted => "refusal halted",
-    Refusal::Full => "refusal full",
+    Refusal::Full(_) => "refusal full",
     Refusal::Kept => "refusal kept",
 );
 

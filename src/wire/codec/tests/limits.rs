@@ -4,6 +4,7 @@ use serde_bytes::ByteBuf;
 
 use super::samples::*;
 use super::*;
+use crate::report::Shortage;
 use crate::tree::{
     Body, Entry, Kind, ListEntry, Metadata, NAME_BYTES_MAX, Name, NameRange, PATH_BYTES_MAX,
     RelPath, State, Time, XATTRS_BYTES_MAX,
@@ -454,7 +455,7 @@ fn acknowledgements() {
 #[test]
 fn outcomes() {
     let refused = |count| {
-        let refused = vec![(0, Refusal::Full); count];
+        let refused = vec![(0, Refusal::Full(Shortage::Space)); count];
         acknowledged(Outcome {
             refused,
             ..Outcome::default()

@@ -5,6 +5,7 @@ mod control;
 use serde_bytes::ByteBuf;
 
 use super::{Bytes, Message};
+use crate::report::Shortage;
 use crate::tree::{
     Body, Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, Time,
 };
@@ -322,8 +323,11 @@ fn to_source() -> Vec<(&'static str, ToSource)> {
         (1, Refusal::ParentMissing),
         (2, Refusal::Mismatch),
         (3, Refusal::Halted),
-        (4, Refusal::Full),
+        (4, Refusal::Full(Shortage::Space)),
         (5, Refusal::Kept),
+        (6, Refusal::Full(Shortage::Inodes)),
+        (7, Refusal::Full(Shortage::Quota)),
+        (8, Refusal::Full(Shortage::ReadOnly)),
     ];
     let answered = |number, answer| {
         (

@@ -5,7 +5,8 @@ use serde_bytes::ByteBuf;
 use super::{EPOCH, path, registration, resume_point};
 use crate::report::{
     AuditStatus, EventQueue, HotFile, LaneQueue, Limit, MountsNotEntered, Phase, Problem,
-    ProblemsReport, QueueReport, Rate, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
+    ProblemsReport, QueueReport, Rate, Shortage, SinkQueue, SinkStatus, SinkTransfer, Status,
+    TransferReport,
 };
 use crate::tree::{
     Filter, FixedMode, FixedOwner, LimitKind, OwnerTables, RelPath, Rule, TargetLimits, TimeRange,
@@ -275,7 +276,8 @@ fn status() -> Status {
             bytes: 2.5e6,
         },
         eta_ms: None,
-        full: false,
+        full: true,
+        shortage: Some(Shortage::ReadOnly),
     };
     Status {
         version: "0.1.0".to_owned(),

@@ -1,0 +1,125 @@
+//! A source that says things out of phase.
+
+use super::*;
+
+const EPOCH: u64 = 7;
+const NONCE: u64 = 3;
+
+/// A sink that has sent its request and was told its epoch.
+fn registering() -> (Sink, Vec<Action>) {
+    let mut out = Vec::new();
+    let settings = Settings {
+        sink_id: "sink".to_owned(),
+        instance: 1,
+        window: Credit {
+            bytes: 1 << 20,
+            messages: 16,
+        },
+        applying_max: 4,
+        heartbeat: Heartbeat::default(),
+        limits: TargetLimits::default(),
+        owners: None,
+        sync_interval_ms: 50,
+    };
+    let mut sink = Sink::new(settings, Standing::default(), &mut out);
+    let now = Now::default();
+    sink.handle(now, Event::Connected(vec![NONCE]), &mut out);
+    let acknowledgement = Command::RegistrationRequestAcknowledgement {
+        epoch: EPOCH,
+        source_id: "source".to_owned(),
+        payload_bytes_max: 1,
+        root: String::new(),
+        filter: Filter::default(),
+    };
+    sink.handle(now, Event::Command(acknowledgement), &mut out);
+    sink.advance(now, &mut out);
+    out.clear();
+    (sink, out)
+}
+
+/// The same, once it has said that it is ready.
+fn confirming() -> (Sink, Vec<Action>) {
+    let (mut sink, mut out) = registering();
+    let now = Now::default();
+    let synced = Event::Synced {
+        ok: true,
+        took_ms: 1,
+    };
+    sink.handle(now, synced, &mut out);
+    let seen = Event::Data(0, ToSink::Synchronisation { nonce: NONCE });
+    sink.handle(now, seen, &mut out);
+    sink.advance(now, &mut out);
+    let success = |action: &Action| {
+        matches!(
+            action,
+            Action::SendCommand(Command::RegistrationSuccess { epoch: EPOCH, .. })
+        )
+    };
+    assert!(out.iter().any(success), "{out:?}");
+    out.clear();
+    (sink, out)
+}
+
+/// What a source may say only in a session that it has confirmed.
+fn ends_the_attempt(message: &Command) {
+    for (mut sink, mut out) in [registering(), confirming()] {
+        sink.handle(Now::default(), Event::Command(message.clone()), &mut out);
+        sink.advance(Now::default(), &mut out);
+        let again = |action: &Action| matches!(action, Action::Connect { .. });
+        assert!(out.iter().any(again), "{out:?}");
+        let said = |action: &Action| {
+            matches!(
+                action,
+                Action::SendData(..) | Action::ReleaseBrake | Action::Exit { .. }
+            )
+        };
+        assert!(!out.iter().any(said), "{out:?}");
+    }
+}
+
+#[test]
+fn a_service_that_ends_before_the_session_began_is_out_of_phase() {
+    ends_the_attempt(&Command::ServiceTermination { epoch: EPOCH });
+}
+
+#[test]
+fn the_brake_is_not_released_before_the_session_began() {
+    ends_the_attempt(&Command::ReleaseBrake { epoch: EPOCH });
+}
+
+#[test]
+fn a_sync_that_began_before_the_cut_prepares_no_session() {
+    let (mut sink, mut out) = confirming();
+    let now = Now {
+        ms: 1000,
+        ..Now::default()
+    };
+    let begun = Command::RegistrationSuccessAcknowledgement { epoch: EPOCH };
+    sink.handle(now, Event::Command(begun), &mut out);
+    let change = ToSink::Change {
+        epoch: EPOCH,
+        number: 1,
+        lane: crate::wire::message::Lane::Live,
+        change: Change::Abandon { stream: 1 },
+    };
+    sink.handle(now, Event::Data(0, change), &mut out);
+    sink.advance(now, &mut out);
+    sink.handle(now, Event::Applied(1, Outcome::default()), &mut out);
+    sink.advance(now, &mut out);
+    let syncs = |out: &[Action]| {
+        let sync = |action: &&Action| matches!(action, Action::Sync { .. });
+        out.iter().filter(sync).count()
+    };
+    assert_eq!(syncs(&out), 1, "{out:?}");
+    sink.handle(now, Event::Lost("cut".to_owned()), &mut out);
+    sink.advance(now, &mut out);
+    let synced = Event::Synced {
+        ok: true,
+        took_ms: 1,
+    };
+    sink.handle(now, synced, &mut out);
+    sink.advance(now, &mut out);
+    // Stages of the old session are freed, and what was applied since that sync began is synced.
+    assert_eq!(syncs(&out), 2, "{out:?}");
+    assert!(out.contains(&Action::FreeStages), "{out:?}");
+}

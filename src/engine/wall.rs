@@ -1,0 +1,209 @@
+//! The wall clock as it went against the clock that never goes back.
+//!
+//! Files bear times of the wall clock, causes those of the engine's own clock. The wall clock may be set
+//! while the process runs, or leap over the time in which the host slept. So what may have changed since
+//! a cause is not found by subtracting an age from the wall clock: this remembers each step of it.
+
+use std::collections::VecDeque;
+
+use super::walk::Suspicion;
+use super::{Now, Since};
+use crate::tree::Time;
+
+/// The wall clock has been set if it differs by more from where it was expected, in milliseconds. It stays
+/// well below the margin of a suspicion.
+const STEP_MS: i64 = 500;
+
+/// Steps remembered; the oldest become one.
+const STEPS_MAX: usize = 64;
+
+/// A time in which the wall clock was not set.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    /// When it began at the earliest, on the engine's clock in milliseconds.
+    from_ms: i64,
+    /// When it ended at the latest.
+    to_ms: i64,
+    /// How far the wall clock was ahead of the engine's at least, in milliseconds.
+    ahead_min: i64,
+    /// The same at most.
+    ahead_max: i64,
+}
+
+/// The record of one process.
+#[derive(Debug, Clone)]
+pub struct WallClock {
+    pieces: VecDeque<Piece>,
+    /// Since when an earlier process may have forgotten changes, by the wall clock.
+    earlier: Option<Time>,
+    started: Time,
+}
+
+fn ms(time: Time) -> i64 {
+    time.secs
+        .saturating_mul(1000)
+        .saturating_add(i64::from(time.nanos / 1_000_000))
+}
+
+fn time(ms: i64) -> Time {
+    Time {
+        secs: ms.div_euclid(1000),
+        nanos: ms.rem_euclid(1000) as u32 * 1_000_000,
+    }
+}
+
+impl WallClock {
+    /// A record that begins now.
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        let mut clock = Self {
+            pieces: VecDeque::new(),
+            earlier: None,
+            started: now.wall,
+        };
+        clock.pieces.push_back(piece(now, now.ms as i64));
+        clock
+    }
+
+    /// Takes down what time it is.
+    pub fn saw(&mut self, now: Now) {
+        let at = now.ms as i64;
+        let ahead = ms(now.wall).saturating_sub(at);
+        let last = self.pieces.back_mut().expect("a piece is never missing");
+        // It was set at some moment since it was seen last.
+        let from_ms = last.to_ms;
+        last.to_ms = at;
+        if (ahead - last.ahead_min).abs() <= STEP_MS {
+            return;
+        }
+        self.pieces.push_back(piece(now, from_ms));
+        if self.pieces.len() > STEPS_MAX {
+            let oldest = self.pieces.pop_front().expect("there are many");
+            let next = self.pieces.front_mut().expect("there are many");
+            next.from_ms = oldest.from_ms;
+            next.ahead_min = next.ahead_min.min(oldest.ahead_min);
+            next.ahead_max = next.ahead_max.max(oldest.ahead_max);
+        }
+    }
+
+    /// Tells since when an earlier process may have forgotten changes.
+    pub fn set_earlier(&mut self, since: Time) {
+        self.earlier = Some(self.earlier.map_or(since, |earlier| earlier.min(since)));
+    }
+
+    /// What changed since then has no earlier change time than this.
+    #[must_use]
+    pub fn earliest(&self, since: Since) -> Time {
+        time(self.span(since).0)
+    }
+
+    /// Change times since a moment of this process, in milliseconds.
+    fn span(&self, since: Since) -> (i64, i64) {
+        let since_ms = match since {
+            Since::Ever | Since::EarlierProcess => i64::MIN,
+            Since::Ms(ms) => ms as i64,
+        };
+        let last = self.pieces.back().expect("a piece is never missing");
+        let mut span = (last.to_ms + last.ahead_min, last.to_ms + last.ahead_max);
+        for piece in self.pieces.iter().filter(|piece| piece.to_ms >= since_ms) {
+            span.0 = span.0.min(piece.from_ms.max(since_ms) + piece.ahead_min);
+            span.1 = span.1.max(piece.to_ms + piece.ahead_max);
+        }
+        span
+    }
+
+    /// The change times of what may have changed since then, up to now.
+    #[must_use]
+    pub fn suspicion(&self, since: Since) -> Suspicion {
+        let (earliest, latest) = self.span(since);
+        let within = Suspicion::new(time(earliest), time(latest));
+        match (since, self.earlier) {
+            (Since::Ever, _) => Suspicion::of_everything(),
+            (Since::EarlierProcess, Some(earlier)) => {
+                within.and(Suspicion::across_processes(earlier, self.started))
+            }
+            (Since::EarlierProcess | Since::Ms(_), _) => within,
+        }
+    }
+}
+
+fn piece(now: Now, from_ms: i64) -> Piece {
+    let ahead = ms(now.wall).saturating_sub(now.ms as i64);
+    Piece {
+        from_ms,
+        to_ms: now.ms as i64,
+        ahead_min: ahead,
+        ahead_max: ahead,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64, secs: i64) -> Now {
+        Now {
+            ms,
+            wall: Time { secs, nanos: 0 },
+        }
+    }
+
+    fn holds(clock: &WallClock, since: Since, secs: i64) -> bool {
+        clock.suspicion(since).holds(Time { secs, nanos: 0 })
+    }
+
+    #[test]
+    fn a_steady_clock_is_subtracted() {
+        let mut clock = WallClock::new(at(0, 1_000));
+        clock.saw(at(100_000, 1_100));
+        let since = Since::Ms(90_000);
+        assert!(holds(&clock, since, 1_090) && holds(&clock, since, 1_100));
+        assert!(!holds(&clock, since, 1_080) && !holds(&clock, since, 1_110));
+    }
+
+    #[test]
+    fn what_changed_before_the_clock_was_set_is_suspected() {
+        for (set, after) in [(5_000, 5_010), (10, 20)] {
+            let mut clock = WallClock::new(at(0, 1_000));
+            clock.saw(at(100_000, 1_100));
+            clock.saw(at(101_000, set));
+            clock.saw(at(111_000, after));
+            let since = Since::Ms(99_000);
+            for changed in [1_099, 1_101, set, after] {
+                assert!(holds(&clock, since, changed), "{changed}, set to {set}");
+            }
+            assert!(!holds(&clock, Since::Ms(105_000), 1_099));
+            assert!(holds(&clock, Since::Ms(105_000), after));
+        }
+    }
+
+    #[test]
+    fn many_steps_stay_within_bounds_and_are_not_forgotten() {
+        let mut clock = WallClock::new(at(0, 9_000));
+        for step in 1..1_000 {
+            clock.saw(at(step * 1_000, 10_000 + 10 * step as i64));
+        }
+        assert!(clock.pieces.len() <= STEPS_MAX);
+        assert!(holds(&clock, Since::Ms(0), 9_000));
+        assert!(!holds(&clock, Since::Ms(990_000), 9_000));
+    }
+
+    #[test]
+    fn a_start_before_the_end_of_the_last_process_suspects_everything() {
+        let mut clock = WallClock::new(at(0, 1_000));
+        clock.set_earlier(Time {
+            secs: 900,
+            nanos: 0,
+        });
+        assert!(holds(&clock, Since::EarlierProcess, 950));
+        assert!(!holds(&clock, Since::EarlierProcess, 850));
+        let mut clock = WallClock::new(at(0, 800));
+        clock.set_earlier(Time {
+            secs: 900,
+            nanos: 0,
+        });
+        for changed in [5, 850, 950] {
+            assert!(holds(&clock, Since::EarlierProcess, changed));
+        }
+    }
+}

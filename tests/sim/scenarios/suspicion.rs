@@ -1,0 +1,84 @@
+//! What is forgotten is not taken for unchanged, however long ago it happened (rule 21).
+
+use super::equal;
+use crate::world::World;
+
+/// Something of the same size and time was written a while ago, and no sink was there to be told.
+fn written_long_ago(files: &[(&str, &str)], at: &str) -> World {
+    let mut w = equal(files);
+    w.kill_sink();
+    w.write_unseen(at, "new content");
+    w.hear();
+    for _ in 0..10 {
+        w.wait(2_000);
+    }
+    w
+}
+
+/// A problem that finds no room in the ledger is as old as the change that could not be told, not as the
+/// failure (seed 7581385207290).
+#[test]
+fn problem_without_room_is_as_old_as_its_change() {
+    let files = [("a", "1"), ("b", "1"), ("c", "1"), ("x", "old content")];
+    let mut w = written_long_ago(&files, "x");
+    for name in ["a", "b", "c", "x"] {
+        w.readable(name, false);
+    }
+    for name in ["a", "b", "c"] {
+        w.write(name, "2");
+    }
+    w.restart_sink();
+    w.until("all fail", |w| w.problems() == 4);
+    for name in ["a", "b", "c", "x"] {
+        w.readable(name, true);
+    }
+    w.must_settle();
+}
+
+/// A walk that distrusts what changed long ago meets a directory that cannot be listed: when it can, the
+/// files in it are still not trusted.
+#[test]
+fn problem_of_a_directory_keeps_the_suspicion_of_a_walk() {
+    let mut w = written_long_ago(&[("d/x", "old content")], "d/x");
+    w.kill_source();
+    w.readable("d", false);
+    w.restart_source();
+    w.restart_sink();
+    w.until("the directory fails", |w| w.problems() == 1);
+    w.readable("d", true);
+    w.must_settle();
+}
+
+/// What waits below a directory is dropped when the directory becomes a problem, and is as old as it was.
+#[test]
+fn problem_of_a_directory_is_as_old_as_what_waits_below() {
+    let mut w = written_long_ago(&[("d/x", "old content")], "d/x");
+    w.readable("d", false);
+    w.rescan("d");
+    w.readable("d/x", false);
+    w.restart_sink();
+    w.until("both fail", |w| w.problems() > 0);
+    w.readable("d/x", true);
+    w.readable("d", true);
+    w.must_settle();
+}
+
+/// What could not be read moves: its content is still to be told, though the sink moves the old one and finds
+/// size and time as they should be (seed 10612890285627).
+#[test]
+fn a_problem_that_moves() {
+    for (from, to, dir) in [("x", "y", None), ("d/x", "e/x", Some(("d", "e")))] {
+        let mut w = equal(&[("x", "old content"), ("d/x", "old content")]);
+        w.readable(from, false);
+        w.write_unseen(from, "new content");
+        w.hear();
+        w.read_all();
+        assert_eq!(w.problems(), 1);
+        super::long_after_with_problems(&mut w);
+        let (old, new) = dir.unwrap_or((from, to));
+        w.mv(old, new);
+        w.flow();
+        w.readable(to, true);
+        w.must_settle();
+    }
+}
