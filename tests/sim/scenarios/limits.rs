@@ -17,6 +17,13 @@ fn on_target(limits: &TargetLimits) -> World {
     World::prepared(|_| {}, |_, dst| dst.limits = limits.clone())
 }
 
+fn without_hard_links() -> TargetLimits {
+    TargetLimits {
+        lacks: vec![LimitKind::HardLinks],
+        ..TargetLimits::default()
+    }
+}
+
 fn give(disk: &mut Disk, at: &str, uid: u32, mtime: Time) {
     let ino = disk.find(&path(at)).unwrap();
     let stat = disk.stat(ino).unwrap();
@@ -165,11 +172,7 @@ fn a_further_name_of_what_looks_different_there_costs_no_content() {
 
 #[test]
 fn names_of_a_file_are_files_of_their_own() {
-    let limits = TargetLimits {
-        lacks: vec![LimitKind::HardLinks],
-        ..TargetLimits::default()
-    };
-    let mut w = on_target(&limits);
+    let mut w = on_target(&without_hard_links());
     make(&w, "d/a", "1");
     w.ln("d/a", "b");
     w.ln("d/a", "d/c");
@@ -207,11 +210,7 @@ fn names_of_a_file_are_files_of_their_own() {
 /// What happens to a name while it is being sent reaches the other names as well (seed 4901912248443).
 #[test]
 fn names_apart_hear_of_what_happened_during_a_stream() {
-    let limits = TargetLimits {
-        lacks: vec![LimitKind::HardLinks],
-        ..TargetLimits::default()
-    };
-    let mut w = on_target(&limits);
+    let mut w = on_target(&without_hard_links());
     make(&w, "a", "1");
     w.ln("a", "c");
     settle(&mut w);
