@@ -120,9 +120,11 @@ impl Terminal {
     }
 
     /// Starts osync in a session of its own, whose terminal this is.
-    fn starter(&self, first: &str) -> [String; 5] {
+    fn starter(&self, first: &str) -> [String; 7] {
         let run = format!("{first} exec 3<>{0}; exec 2>&3 \"$@\"", self.path);
-        ["setsid", "bash", "-c", &run, "bash"].map(str::to_owned)
+        // The tests themselves may run under nohup.
+        let fresh = "--default-signal=HUP";
+        ["setsid", "env", fresh, "bash", "-c", &run, "bash"].map(str::to_owned)
     }
 }
 
