@@ -1,19 +1,50 @@
-//! Measures the channel over loopback: throughput of large packets under a window, and round trips of
-//! small ones. Run by hand: `cargo run --release --example channel_throughput [tcp|ipc]`.
+//! Measures the channel over loopback: throughput of packets under a window, and round trips of small
+//! ones. Run by hand: `cargo run --release --example channel_throughput [tcp|ipc]`.
 
 #![allow(clippy::print_stdout)]
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use osync::channel::zmq::{Connection, Exposure, Listener};
+use osync::channel::zmtp::{Connection, Exposure, Listener};
 use osync::channel::{Channel, Incoming, Peer};
 
-const PACKET_BYTES: usize = 256 * 1024;
-const PACKETS: usize = 20_000;
-/// Most packets underway.
+/// What is sent in one go: packets of one size, of which every so many are answered.
+struct Load {
+    packet_bytes: usize,
+    packets: usize,
+    answered: usize,
+}
+
+const LOADS: [Load; 4] = [
+    Load {
+        packet_bytes: 64,
+        packets: 2_000_000,
+        answered: 16,
+    },
+    Load {
+        packet_bytes: 4 * 1024,
+        packets: 400_000,
+        answered: 16,
+    },
+    Load {
+        packet_bytes: 64 * 1024,
+        packets: 80_000,
+        answered: 1,
+    },
+    Load {
+        packet_bytes: 256 * 1024,
+        packets: 20_000,
+        answered: 1,
+    },
+];
+
+/// Most answers that are missing.
 const WINDOW: usize = 32;
 const ROUND_TRIPS: usize = 20_000;
+
+/// The first byte of a header, if the packet is to be answered.
+const ANSWER: u8 = 1;
 
 fn main() -> anyhow::Result<()> {
     let dir = std::env::temp_dir();
@@ -43,25 +74,12 @@ async fn send(address: &str, tell: &std::sync::mpsc::Sender<String>) -> anyhow::
     let (mut listener, bound) = Listener::bind(address, Exposure::Loopback).await?;
     tell.send(bound)?;
     let peer = answer(&mut listener).await?;
-
-    let header = Bytes::from(vec![1; 64]);
-    let content = Bytes::from(vec![2; PACKET_BYTES]);
-    let started = Instant::now();
-    for n in 0..PACKETS + WINDOW {
-        if n >= WINDOW {
-            answer(&mut listener).await?;
-        }
-        if n < PACKETS {
-            listener.send(peer, vec![header.clone(), content.clone()]);
-        }
+    listener.keep(peer);
+    for load in &LOADS {
+        throughput(&mut listener, peer, load).await?;
     }
-    let seconds = started.elapsed().as_secs_f64();
-    println!(
-        "{address}: {:.0} MB/s",
-        (PACKETS * PACKET_BYTES) as f64 / seconds / 1e6
-    );
 
-    let small = Bytes::from(vec![3; 100]);
+    let small = Bytes::from(vec![ANSWER; 100]);
     let mut times = Vec::with_capacity(ROUND_TRIPS);
     for _ in 0..ROUND_TRIPS {
         let started = Instant::now();
@@ -71,11 +89,45 @@ async fn send(address: &str, tell: &std::sync::mpsc::Sender<String>) -> anyhow::
     }
     times.sort_unstable();
     println!(
-        "{address}: round trip of 100 B: p50 {:?}, p99 {:?}",
+        "round trip of 100 B: p50 {:?}, p99 {:?}",
         times[ROUND_TRIPS / 2],
         times[ROUND_TRIPS * 99 / 100]
     );
     listener.close().await;
+    Ok(())
+}
+
+async fn throughput(listener: &mut Listener, peer: Peer, load: &Load) -> anyhow::Result<()> {
+    // Small packets are one part, large ones a header and content.
+    let content = Bytes::from(vec![2; load.packet_bytes]);
+    let header = |first: u8| Bytes::from(vec![first; 64.min(load.packet_bytes)]);
+    let (asking, silent) = (header(ANSWER), header(0));
+    let mut missing = 0;
+    let started = Instant::now();
+    for n in 1..=load.packets {
+        let asks = n % load.answered == 0;
+        let header = if asks { &asking } else { &silent };
+        let mut frames = vec![header.clone()];
+        if load.packet_bytes > 64 {
+            frames.push(content.clone());
+        }
+        listener.send(peer, frames);
+        missing += usize::from(asks);
+        if missing == WINDOW {
+            answer(listener).await?;
+            missing -= 1;
+        }
+    }
+    for _ in 0..missing {
+        answer(listener).await?;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "{} B: {:.0} packets/s, {:.0} MB/s",
+        load.packet_bytes,
+        load.packets as f64 / seconds,
+        (load.packets * load.packet_bytes) as f64 / seconds / 1e6
+    );
     Ok(())
 }
 
@@ -86,13 +138,15 @@ async fn answer(listener: &mut Listener) -> anyhow::Result<Peer> {
     }
 }
 
-/// The connection answers every packet with 100 B.
+/// The connection answers those packets that ask for it with 100 B.
 async fn receive(address: &str) -> anyhow::Result<()> {
     let (mut connection, up) = Connection::connect(address, Duration::from_secs(5)).await?;
     let small = Bytes::from(vec![3; 100]);
     connection.send(up, vec![small.clone()]);
-    while let Incoming::Packet(..) = connection.recv().await {
-        connection.send(up, vec![small.clone()]);
+    while let Incoming::Packet(_, frames) = connection.recv().await {
+        if frames[0][0] == ANSWER {
+            connection.send(up, vec![small.clone()]);
+        }
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A channel inside one process, for tests: the same contract as [`super::zmq`], without sockets.
+//! A channel inside one process, for tests: the same contract as [`super::zmtp`], without sockets.
 //!
 //! Everything that connections send arrives at the listener in the order in which it was sent. What
 //! has not been read counts as queued, so a peer that does not read is disconnected after exactly
@@ -22,6 +22,7 @@ pub fn pair() -> (Listener, Dialer) {
         inbox,
         links: BTreeMap::new(),
         gone: VecDeque::new(),
+        oversized: None,
     };
     (listener, Dialer(dialer))
 }
@@ -72,6 +73,8 @@ pub struct Listener {
     inbox: UnboundedReceiver<Event>,
     links: BTreeMap<Peer, Inward>,
     gone: VecDeque<Peer>,
+    /// Has sent too much, which was reported.
+    oversized: Option<Peer>,
 }
 
 /// A connected peer, as the listener sees it.
@@ -105,7 +108,11 @@ impl Listener {
             Event::Packet(peer, frames, permit) => {
                 drop(permit);
                 self.links.get_mut(&peer)?.spoke = true;
-                Some(Incoming::received(peer, frames))
+                let incoming = Incoming::received(peer, frames);
+                if matches!(incoming, Incoming::Oversized(_)) {
+                    self.oversized = Some(peer);
+                }
+                Some(incoming)
             }
             Event::Left(peer) => {
                 self.remove(peer);
@@ -130,6 +137,9 @@ impl Channel for Listener {
     }
 
     async fn recv(&mut self) -> Incoming {
+        if let Some(peer) = self.oversized.take() {
+            self.remove(peer);
+        }
         loop {
             if let Some(peer) = self.gone.pop_front() {
                 return Incoming::Gone(peer);
@@ -201,10 +211,14 @@ impl Channel for Connection {
 
     async fn recv(&mut self) -> Incoming {
         if let Some(link) = &mut self.link {
-            if let Some(frames) = link.inbox.recv().await {
-                return Incoming::received(self.peer, frames);
+            let received = link.inbox.recv().await;
+            let incoming = received.map(|frames| Incoming::received(self.peer, frames));
+            if !matches!(incoming, Some(Incoming::Packet(..))) {
+                self.link = None;
             }
-            self.link = None;
+            if let Some(incoming) = incoming {
+                return incoming;
+            }
         }
         if self.reported {
             pending().await

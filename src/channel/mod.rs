@@ -1,15 +1,14 @@
-//! The command and data channels: packets between peers, over ZeroMQ or in memory.
+//! The command and data channels: packets between peers, over ZeroMQ's protocol or in memory.
 //!
 //! A channel carries multipart messages and notices when a peer is gone. It knows nothing of sessions,
-//! credit or heartbeats: those are the engine's, and they keep every queue in here short. What the
-//! `zeromq` crate does not do, or does badly, is made up for in [`zmq`]; the rules are in
-//! `docs/decisions/`.
+//! credit or heartbeats: those are the engine's, and they keep every queue in here short. What a peer
+//! may do to this process before the engine knows it is bounded in [`zmtp`].
 
 pub mod error;
 pub mod memory;
 #[cfg(test)]
 mod tests;
-pub mod zmq;
+pub mod zmtp;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +38,8 @@ pub const OUTGOING_PACKETS_MAX: usize = 2048;
 pub enum Incoming {
     /// A packet came from this peer.
     Packet(Peer, Frames),
-    /// This peer sent more parts or bytes than a packet may have; it is still connected.
+    /// This peer sends more parts or bytes than a packet may have. Nothing follows from it: it may be told
+    /// why until the channel is asked again, which disconnects it.
     Oversized(Peer),
     /// This peer is gone: nothing from it follows, nothing reaches it any more.
     Gone(Peer),

@@ -1,7 +1,7 @@
 //! Connecting to a source as an operator.
 
 use super::operator::{ANSWER_TIMEOUT, Operator};
-use crate::channel::zmq::Connection;
+use crate::channel::zmtp::Connection;
 use crate::config::Address;
 use crate::error::Error;
 

@@ -184,7 +184,7 @@ mod with_a_source {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::channel::zmq::{Exposure, Listener};
+    use crate::channel::zmtp::{Exposure, Listener};
     use crate::channel::{Channel, Incoming};
     use crate::cli::render::tests::{
         sample_problems, sample_queue, sample_status, sample_transfer,

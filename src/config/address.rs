@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use crate::channel::zmq::PORTS;
+use crate::channel::zmtp::PORTS;
 
 /// Where a channel listens: `tcp://HOST:PORT` or `ipc://PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::channel::zmq::Connection;
+use crate::channel::zmtp::Connection;
 use crate::channel::{Channel, ChannelError, Incoming, Peer};
 use crate::config::Settings;
 use crate::error::Error;

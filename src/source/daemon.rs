@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
@@ -21,7 +22,7 @@ use super::scratch::Scratch;
 use super::unheard;
 use super::watch::inotify::InotifyLimits;
 use super::watch::{self as events, Pollable, RawEvent, What};
-use crate::channel::zmq::{Exposure, Listener};
+use crate::channel::zmtp::{Exposure, Listener};
 use crate::channel::{Channel, Incoming, Peer};
 use crate::clock::Clock;
 use crate::config::{Address, OnCritical, Settings, WatchBackend};
@@ -84,6 +85,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         mut stop,
         mut supervisor,
     } = options;
+    raise_descriptor_limit();
     let mut start = Start {
         command: settings.command.to_string(),
         data: settings.data.to_string(),
@@ -143,6 +145,19 @@ async fn listen(
     };
     let daemon = Daemon::new(opened, command, data, settings, start.accepted)?;
     Ok((daemon, listening))
+}
+
+/// Lets this process have as many descriptors as the host allows it. Connections of strangers may take
+/// about a thousand, the usual limit, and files are to be opened nevertheless.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!("the limit of descriptors stays as it is: {error}");
+    }
 }
 
 fn bound(address: &str) -> Result<Address, Error> {
@@ -554,7 +569,10 @@ impl Daemon {
     fn take_command(&mut self, now: Now, incoming: Incoming) -> Result<(), Error> {
         let event = match incoming {
             Incoming::Packet(peer, frames) => match decode_command(&frames) {
-                Ok(message) => Event::Command(peer, message),
+                Ok(message) => {
+                    self.command.understood(peer);
+                    Event::Command(peer, message)
+                }
                 Err(error) => Event::CommandMalformed(peer, error.to_string()),
             },
             Incoming::Oversized(peer) => Event::CommandMalformed(peer, TOO_LARGE.to_owned()),
@@ -570,7 +588,10 @@ impl Daemon {
     fn take_data(&mut self, now: Now, incoming: Incoming) -> Result<(), Error> {
         let event = match incoming {
             Incoming::Packet(peer, frames) => match decode_to_source(&frames) {
-                Ok(message) => Event::Data(peer, message),
+                Ok(message) => {
+                    self.data.understood(peer);
+                    Event::Data(peer, message)
+                }
                 Err(error) => Event::DataMalformed(peer, error.to_string()),
             },
             Incoming::Oversized(peer) => Event::DataMalformed(peer, TOO_LARGE.to_owned()),
@@ -708,9 +729,16 @@ impl Daemon {
             Action::Spill { key, names } => self.spill(key, names),
             Action::Gather { key, names_max } => self.gather(key, names_max),
             Action::SendCommand { peer, message } => {
+                if matches!(message, Command::RegistrationRequestAcknowledgement { .. }) {
+                    self.command.keep(peer);
+                }
                 self.command.send(peer, encode_command(&message));
             }
-            Action::SendData { peer, message } => self.data.send(peer, encode_to_sink(&message)),
+            Action::SendData { peer, message } => {
+                // The engine speaks on the data channel to connections of its sessions only.
+                self.data.keep(peer);
+                self.data.send(peer, encode_to_sink(&message));
+            }
             Action::DropCommand { peer } => self.command.disconnect(peer),
             Action::DropData { peer } => self.data.disconnect(peer),
             Action::Log { urgent: true, text } => tracing::error!("{text}"),

@@ -24,6 +24,7 @@ mod fidelity;
 mod filters;
 mod frozen_peer;
 mod full_target;
+mod hostile;
 mod kill_and_restart;
 mod killed_again;
 mod limits;

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use bytes::Bytes;
-use osync::channel::zmq::Connection;
+use osync::channel::zmtp::Connection;
 use osync::channel::{Channel, Incoming, Peer};
 use osync::wire::message::{Command, ErrorCode, RegistrationRequest, VERSION};
 use osync::wire::{decode_command, encode_command};

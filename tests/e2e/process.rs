@@ -144,6 +144,15 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// The most memory that was ever resident, in KiB.
+    pub fn resident_kib_max(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB"))
+            .and_then(|kib| kib.trim().parse().ok())
+            .unwrap()
+    }
+
     /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);

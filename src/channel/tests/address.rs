@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::{HANG, connection, listener, packet, text, within};
-use crate::channel::zmq::{Connection, Exposure, Listener, PORTS};
+use crate::channel::zmtp::{Connection, Exposure, Listener, PORTS};
 use crate::channel::{Channel, ChannelError};
 
 async fn bind_error(address: &str, exposure: Exposure) -> ChannelError {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::{Counted, HANG, next, number, packet, poll_once, silent, text, within};
-use crate::channel::zmq::{self, Exposure};
+use crate::channel::zmtp::{self, Exposure};
 use crate::channel::{Channel, Incoming, OUTGOING_PACKETS_MAX, Peer, memory};
 use crate::wire::{FRAMES_MAX, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
@@ -37,13 +37,13 @@ impl Rig for Memory {
 struct Tcp(String);
 
 impl Rig for Tcp {
-    type Listener = zmq::Listener;
-    type Connection = zmq::Connection;
-    async fn listen() -> (zmq::Listener, Self) {
+    type Listener = zmtp::Listener;
+    type Connection = zmtp::Connection;
+    async fn listen() -> (zmtp::Listener, Self) {
         let (listener, address) = super::listener().await;
         (listener, Self(address))
     }
-    async fn dial(&self) -> (zmq::Connection, Peer) {
+    async fn dial(&self) -> (zmtp::Connection, Peer) {
         super::connection(&self.0).await
     }
 }
@@ -54,18 +54,19 @@ struct Ipc(
 );
 
 impl Rig for Ipc {
-    type Listener = zmq::Listener;
-    type Connection = zmq::Connection;
-    async fn listen() -> (zmq::Listener, Self) {
+    type Listener = zmtp::Listener;
+    type Connection = zmtp::Connection;
+    async fn listen() -> (zmtp::Listener, Self) {
         let dir = TempDir::new().unwrap();
         let address = format!("ipc://{}/socket", dir.path().display());
-        let (listener, address) = zmq::Listener::bind(&address, Exposure::Loopback)
-            .await
-            .unwrap();
+        let (listener, address) =
+            zmtp::Listener::bind_within(&address, Exposure::Loopback, super::generous())
+                .await
+                .unwrap();
         (listener, Self(address, dir))
     }
-    async fn dial(&self) -> (zmq::Connection, Peer) {
-        zmq::Connection::connect(&self.0, HANG).await.unwrap()
+    async fn dial(&self) -> (zmtp::Connection, Peer) {
+        zmtp::Connection::connect(&self.0, HANG).await.unwrap()
     }
 }
 
@@ -199,24 +200,35 @@ async fn close_of_a_listener_hands_over_what_is_queued<R: Rig>() {
     tokio::join!(within(listener.close()), read);
 }
 
-async fn oversized_packets_are_reported<R: Rig>() {
+async fn the_largest_packet_passes_and_a_larger_one_ends_its_connection<R: Rig>() {
     let (mut listener, rig) = R::listen().await;
-    let mut met = meet(&rig, &mut listener).await;
     let largest = vec![
         Bytes::from(vec![0; HEADER_BYTES_MAX]),
         Bytes::from(vec![0; PAYLOAD_BYTES_MAX]),
     ];
-    let too_large = vec![Bytes::from(vec![
-        0;
-        HEADER_BYTES_MAX + PAYLOAD_BYTES_MAX + 1
-    ])];
-    met.connection
-        .send(met.up, vec![Bytes::new(); FRAMES_MAX + 1]);
-    met.connection.send(met.up, too_large);
-    met.connection.send(met.up, largest.clone());
-    assert_eq!(next(&mut listener).await, Incoming::Oversized(met.down));
-    assert_eq!(next(&mut listener).await, Incoming::Oversized(met.down));
-    assert_eq!(packet(&mut listener).await, (met.down, largest));
+    let mut other = meet(&rig, &mut listener).await;
+    let mut too_large = largest.clone();
+    too_large[1] = Bytes::from(vec![0; PAYLOAD_BYTES_MAX + 1]);
+    for broken in [vec![Bytes::new(); FRAMES_MAX + 1], too_large] {
+        let mut met = meet(&rig, &mut listener).await;
+        met.connection.send(met.up, largest.clone());
+        met.connection.send(met.up, broken.clone());
+        met.connection.send(met.up, text("ignored"));
+        assert_eq!(packet(&mut listener).await, (met.down, largest.clone()));
+        assert_eq!(next(&mut listener).await, Incoming::Oversized(met.down));
+        listener.send(met.down, text("this is why"));
+        assert_eq!(next(&mut listener).await, Incoming::Gone(met.down));
+        assert_eq!(packet(&mut met.connection).await.1, text("this is why"));
+        assert_eq!(next(&mut met.connection).await, Incoming::Closed);
+
+        let mut met = meet(&rig, &mut listener).await;
+        listener.send(met.down, broken);
+        assert_eq!(next(&mut met.connection).await, Incoming::Oversized(met.up));
+        assert_eq!(next(&mut met.connection).await, Incoming::Closed);
+        assert_eq!(next(&mut listener).await, Incoming::Gone(met.down));
+    }
+    other.connection.send(other.up, text("alive"));
+    assert_eq!(packet(&mut listener).await, (other.down, text("alive")));
 }
 
 async fn cancelled_receiving_loses_nothing<R: Rig>() {
@@ -289,7 +301,7 @@ macro_rules! contract {
             disconnect_hands_over_what_is_queued,
             close_of_a_connection_hands_over_what_is_queued,
             close_of_a_listener_hands_over_what_is_queued,
-            oversized_packets_are_reported,
+            the_largest_packet_passes_and_a_larger_one_ends_its_connection,
             cancelled_receiving_loses_nothing,
             a_peer_that_never_reads_disturbs_nobody,
         );)+

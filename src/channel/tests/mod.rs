@@ -1,9 +1,11 @@
-//! Tests of the channels: the contract that all of them keep, and what each trap of the crate needs.
+//! Tests of the channels: the contract that all of them keep, what traps
+//! there are, and what hostile peers can do.
 
 #![allow(clippy::unwrap_used)]
 
 mod address;
 mod contract;
+mod hostile;
 mod process;
 mod raw;
 mod traps;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::zmq::{Connection, Exposure, Listener};
+use super::zmtp::{Connection, Exposure, Limits, Listener};
 use super::{Channel, Incoming, Peer};
 use crate::wire::Frames;
 
@@ -67,9 +69,22 @@ fn number(number: u32) -> Frames {
     vec![Bytes::copy_from_slice(&number.to_be_bytes())]
 }
 
+/// Limits that nobody reaches who is no subject of the test.
+fn generous() -> Limits {
+    Limits {
+        patience: HANG,
+        stranger_queue_bytes_max: usize::MAX,
+        ..Limits::default()
+    }
+}
+
 /// A listener on a free port, and its address.
 async fn listener() -> (Listener, String) {
-    Listener::bind("tcp://127.0.0.1:0", Exposure::Loopback)
+    listener_within(generous()).await
+}
+
+async fn listener_within(limits: Limits) -> (Listener, String) {
+    Listener::bind_within("tcp://127.0.0.1:0", Exposure::Loopback, limits)
         .await
         .unwrap()
 }

@@ -13,7 +13,7 @@ use rustix::process::{
 use tokio::time::timeout;
 
 use super::{connection, listener, next, packet, text, within};
-use crate::channel::zmq::{Exposure, Listener};
+use crate::channel::zmtp::{Exposure, Listener};
 use crate::channel::{Channel, Incoming, OUTGOING_PACKETS_MAX};
 
 /// What a started process is to be: `listen ADDRESS` or `connect ADDRESS`. It echoes what it gets.
@@ -99,7 +99,7 @@ async fn a_killed_listener_is_noticed_and_its_successor_reached() {
     let _successor = Process::start(&format!("listen {address}"));
     let (mut second, up) = loop {
         let connected =
-            crate::channel::zmq::Connection::connect(&address, Duration::from_secs(5)).await;
+            crate::channel::zmtp::Connection::connect(&address, Duration::from_secs(5)).await;
         if let Ok(connected) = connected {
             break connected;
         }

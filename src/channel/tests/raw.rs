@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Sent by either side at the start: signature, version 3.0, mechanism NULL, not a server, filler.
-fn greeting() -> Vec<u8> {
+pub(super) fn greeting() -> Vec<u8> {
     let mut bytes = vec![0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0x7F, 3, 0];
     bytes.extend(b"NULL");
     bytes.resize(64, 0);
@@ -56,6 +56,12 @@ pub(super) async fn named_dealer(address: &str, identity: &str) -> TcpStream {
     .await
 }
 
+pub(super) async fn opened(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(host_and_port(address)).await.unwrap();
+    handshake(&mut stream, &[("Socket-Type", "DEALER")]).await;
+    stream
+}
+
 async fn greeted(address: &str, properties: &[(&str, &str)]) -> TcpStream {
     let mut stream = TcpStream::connect(host_and_port(address)).await.unwrap();
     handshake(&mut stream, properties).await;
@@ -66,5 +72,5 @@ async fn greeted(address: &str, properties: &[(&str, &str)]) -> TcpStream {
 /// The start of a message that announces 200 bytes and brings three.
 pub(super) const FRAGMENT: &[u8] = b"\x00\xC8abc";
 
-/// A PING command, as libzmq sends with heartbeats: no time to live, no context.
-pub(super) const PING: &[u8] = b"\x04\x07\x04PING\x00\x00";
+/// A PING command, as libzmq sends with heartbeats: no time to live, and a context.
+pub(super) const PING: &[u8] = b"\x04\x0a\x04PING\x00\x00abc";

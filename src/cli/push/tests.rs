@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use tokio::sync::watch;
 
 use super::*;
-use crate::channel::zmq::{Exposure, Listener};
+use crate::channel::zmtp::{Exposure, Listener};
 use crate::channel::{Channel, Incoming};
 use crate::cli::render::tests::sample_status;
 use crate::cli::tests::console;

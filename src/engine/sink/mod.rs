@@ -399,7 +399,8 @@ impl Sink {
             Command::RegistrationSuccessAcknowledgement { epoch } if ours(epoch) => {
                 if let Phase::Confirming { .. } = self.phase {
                     self.phase = Phase::Transfer;
-                    self.attempt = 0;
+                    // Not 0: a source that registers us and then talks nonsense is met with a pause.
+                    self.attempt = 1;
                     out.push(Action::Log {
                         urgent: false,
                         text: format!("registered, session {epoch:016x}"),
