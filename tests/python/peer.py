@@ -81,7 +81,7 @@ def printable(value):
 
 
 class Connection:
-    """A DEALER: no fixed routing id, no heartbeats of ZeroMQ, which osync does not speak."""
+    """A DEALER, with the heartbeats of ZeroMQ, which osync answers."""
 
     def __init__(self, context, address):
         import zmq
@@ -89,6 +89,8 @@ class Connection:
         self.address = address
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 1000)
+        self.socket.setsockopt(zmq.HEARTBEAT_IVL, 50)
+        self.socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
         self.socket.connect(address)
 
     def send(self, message):
