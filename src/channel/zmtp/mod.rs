@@ -1,7 +1,7 @@
 //! Channels over ZeroMQ's wire protocol, ZMTP 3.1: [`Listener`] is a ROUTER, [`Connection`] a DEALER.
 //!
 //! Spoken by ourselves, because whoever can reach a port must not be able to do more than speak
-//! (`docs/decisions/0017-own-zmtp.md`). What is kept here:
+//! (`docs/decisions/0019-own-zmtp.md`). What is kept here:
 //!
 //! - nothing is allocated for a length before that length is known to be within the limits;
 //! - a stranger has deadlines, a small share of memory, and a place among few that the next one takes;
