@@ -16,12 +16,6 @@ const SOON: Duration = Duration::from_millis(500);
 /// A head that announces 2^46 bytes, after its flags.
 const HUGE: [u8; 8] = (1_u64 << 46).to_be_bytes();
 
-async fn stranger(address: &str) -> TcpStream {
-    TcpStream::connect(raw::host_and_port(address))
-        .await
-        .unwrap()
-}
-
 /// Waits until the other side has ended the connection, while the listener runs; what the listener
 /// reports meanwhile.
 async fn ended(listener: &mut Listener, stream: &mut TcpStream) -> Vec<Incoming> {
@@ -89,7 +83,7 @@ async fn what_is_no_handshake_ends_the_connection_at_once() {
         after(b"\x06\0\0\0\0\0\0\x04\x01"),
     ];
     for opening in openings {
-        let mut peer = stranger(&address).await;
+        let mut peer = raw::connected(&address).await;
         // It may be ended before it has said all of it.
         let _ = peer.write_all(&opening).await;
         let reported = ended(&mut listener, &mut peer).await;
@@ -152,14 +146,14 @@ async fn who_does_not_go_on_is_ended_and_who_is_kept_is_not() {
     listener.understood(operator_peer);
 
     // Silent from the start, inside the greeting, inside READY, behind it, and inside a message.
-    let mut silent = stranger(&address).await;
+    let mut silent = raw::connected(&address).await;
     ended(&mut listener, &mut silent).await;
-    let mut slow = stranger(&address).await;
+    let mut slow = raw::connected(&address).await;
     for byte in &raw::greeting()[..20] {
         slow.write_all(&[*byte]).await.unwrap();
     }
     ended(&mut listener, &mut slow).await;
-    let mut unready = stranger(&address).await;
+    let mut unready = raw::connected(&address).await;
     unready.write_all(&raw::greeting()).await.unwrap();
     unready.write_all(b"\x04\x1c\x05READY").await.unwrap();
     ended(&mut listener, &mut unready).await;
@@ -195,7 +189,7 @@ async fn who_comes_last_takes_the_place_of_the_oldest_at_the_door() {
     .await;
     let mut waiting = Vec::new();
     for _ in 0..50 {
-        waiting.push(stranger(&address).await);
+        waiting.push(raw::connected(&address).await);
         is_alive(&mut listener, &address).await;
     }
     let mut latest = waiting.split_off(47);

@@ -30,6 +30,13 @@ pub(super) fn host_and_port(address: &str) -> &str {
     address.strip_prefix("tcp://").unwrap()
 }
 
+/// A plain connection. What is written to it arrives before anything that is written elsewhere later.
+pub(super) async fn connected(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(host_and_port(address)).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
 /// Does the handshake on a connection, as a socket with these properties.
 pub(super) async fn handshake(stream: &mut TcpStream, properties: &[(&str, &str)]) {
     stream.write_all(&greeting()).await.unwrap();
@@ -57,13 +64,13 @@ pub(super) async fn named_dealer(address: &str, identity: &str) -> TcpStream {
 }
 
 pub(super) async fn opened(address: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(host_and_port(address)).await.unwrap();
+    let mut stream = connected(address).await;
     handshake(&mut stream, &[("Socket-Type", "DEALER")]).await;
     stream
 }
 
 async fn greeted(address: &str, properties: &[(&str, &str)]) -> TcpStream {
-    let mut stream = TcpStream::connect(host_and_port(address)).await.unwrap();
+    let mut stream = connected(address).await;
     handshake(&mut stream, properties).await;
     stream.write_all(b"\x00\x05hello").await.unwrap();
     stream
