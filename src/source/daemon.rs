@@ -86,39 +86,25 @@ pub async fn run(options: Options) -> Result<(), Error> {
         mut supervisor,
     } = options;
     raise_descriptor_limit();
-    let mut start = Start {
-        command: settings.command.to_string(),
-        data: settings.data.to_string(),
-        accepted: false,
-    };
-    let mut on_listening = Some(on_listening);
+    let mut opened = open(&root, &settings, false)?;
+    let (mut channels, listening) = Channels::bind(&settings).await?;
+    let mut first = Some((on_listening, listening));
+    let mut accepted = false;
     loop {
-        let opened = open(&root, &settings, start.accepted)?;
-        let (mut daemon, listening) = listen(opened, &settings, &start).await?;
-        start = Start {
-            command: listening.command.to_string(),
-            data: listening.data.to_string(),
-            accepted: false,
-        };
-        if let Some(tell) = on_listening.take() {
+        let mut daemon = Daemon::new(opened, channels, &settings, accepted)?;
+        if let Some((tell, listening)) = first.take() {
             tell(listening);
         }
         let ended = daemon.serve(&mut stop, &mut supervisor).await;
-        daemon.close().await;
-        match ended? {
-            Ended::Over => return Ok(()),
-            // What was opened, and what was known of it, belongs to the root as it was.
-            Ended::Reopen { accepted } => start.accepted = accepted,
-        }
+        let Ok(Ended::Reopen { accepted: agreed }) = ended else {
+            daemon.close().await;
+            return ended.map(drop);
+        };
+        // What was opened, and what was known of it, belongs to the root as it was.
+        channels = daemon.release().await;
+        accepted = agreed;
+        opened = open(&root, &settings, accepted)?;
     }
-}
-
-/// How a root is opened.
-struct Start {
-    command: String,
-    data: String,
-    /// The operator agrees to whatever is there now.
-    accepted: bool,
 }
 
 /// Why the loop ended.
@@ -127,24 +113,29 @@ enum Ended {
     Reopen { accepted: bool },
 }
 
-async fn listen(
-    opened: Opened,
-    settings: &Settings,
-    start: &Start,
-) -> Result<(Daemon, Listening), Error> {
-    let exposure = if settings.insecure_bind {
-        Exposure::Anywhere
-    } else {
-        Exposure::Loopback
-    };
-    let (command, command_at) = Listener::bind(&start.command, exposure).await?;
-    let (data, data_at) = Listener::bind(&start.data, exposure).await?;
-    let listening = Listening {
-        command: bound(&command_at)?,
-        data: bound(&data_at)?,
-    };
-    let daemon = Daemon::new(opened, command, data, settings, start.accepted)?;
-    Ok((daemon, listening))
+/// Both channels. They outlive what is known of a root, so that somebody answers all the time.
+struct Channels {
+    command: Listener,
+    data: Listener,
+}
+
+impl Channels {
+    async fn bind(settings: &Settings) -> Result<(Self, Listening), Error> {
+        let exposure = if settings.insecure_bind {
+            Exposure::Anywhere
+        } else {
+            Exposure::Loopback
+        };
+        let command_at = settings.command.to_string();
+        let (command, command_at) = Listener::bind(&command_at, exposure).await?;
+        let data_at = settings.data.to_string();
+        let (data, data_at) = Listener::bind(&data_at, exposure).await?;
+        let listening = Listening {
+            command: bound(&command_at)?,
+            data: bound(&data_at)?,
+        };
+        Ok((Self { command, data }, listening))
+    }
 }
 
 /// Lets this process have as many descriptors as the host allows it. Connections of strangers may take
@@ -407,8 +398,7 @@ struct Daemon {
 impl Daemon {
     fn new(
         opened: Opened,
-        command: Listener,
-        data: Listener,
+        Channels { command, data }: Channels,
         settings: &Settings,
         accepted: bool,
     ) -> Result<Self, Error> {
@@ -823,6 +813,18 @@ impl Daemon {
         self.memory.note(now, &self.engine.status(now));
         tokio::join!(self.command.close(), self.data.close());
         self.memory.close();
+    }
+
+    /// Ends as [`Self::close`] does, but goes on listening for the next.
+    async fn release(mut self) -> Channels {
+        let now = self.clock.now();
+        self.memory.note(now, &self.engine.status(now));
+        tokio::join!(self.command.disconnect_all(), self.data.disconnect_all());
+        self.memory.close();
+        Channels {
+            command: self.command,
+            data: self.data,
+        }
     }
 }
 

@@ -13,6 +13,26 @@ use super::{Counted, HANG, connection, listener, next, number, packet, raw, sile
 use crate::channel::zmtp::{Connection, Exposure, Listener};
 use crate::channel::{Channel, ChannelError, Incoming, OUTGOING_PACKETS_MAX};
 
+/// A listener changes hands: the next owner hears of new peers only, and those that were there get what was
+/// queued for them, and an end.
+#[tokio::test]
+async fn a_listener_goes_on_without_the_peers_that_it_had() {
+    let (mut listener, address) = listener().await;
+    let (mut old, up) = connection(&address).await;
+    old.send(up, text("old"));
+    let (peer, _) = packet(&mut listener).await;
+    listener.send(peer, text("farewell"));
+    let waiting = async {
+        assert_eq!(next(&mut old).await, Incoming::Packet(up, text("farewell")));
+        assert_eq!(next(&mut old).await, Incoming::Closed);
+    };
+    tokio::join!(listener.disconnect_all(), waiting);
+    let (mut new, up) = connection(&address).await;
+    new.send(up, text("new"));
+    assert_eq!(packet(&mut listener).await.1, text("new"));
+    assert!(silent(&mut listener).await);
+}
+
 /// The peer's TCP window is full, and the peer never reads: `disconnect` works, and what was queued for
 /// it is freed.
 #[tokio::test]

@@ -173,6 +173,25 @@ impl Listener {
         }
     }
 
+    /// Ends every connection as [`Channel::disconnect`] does, waiting at most a second, and reports none of
+    /// these ends: for another owner, who knows none of the peers. Whoever connects meanwhile is served.
+    pub async fn disconnect_all(&mut self) {
+        let deadline = Instant::now() + FAREWELL_MAX;
+        for (_, link) in self.links.drain() {
+            link.outlet.finish(deadline);
+        }
+        self.silent.clear();
+        self.strangers.clear();
+        self.gone.clear();
+        self.oversized = None;
+        let ended = async {
+            while let Some(ended) = self.services.join_next().await {
+                unharmed(ended);
+            }
+        };
+        let _ = timeout_at(deadline, ended).await;
+    }
+
     fn happened(&mut self, event: Event) -> Option<Incoming> {
         match event {
             Event::Opened(opened) => {
