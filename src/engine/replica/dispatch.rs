@@ -48,7 +48,6 @@ impl Replica {
     /// Hands out as much work as credit and readers allow; before the end of the service only what
     /// the file system has reported, and not what walks would still find.
     pub fn dispatch(&mut self, now: Now, ending: bool, out: &mut Vec<Action>) {
-        self.shed();
         if self.link.is_none() || self.quiet {
             return;
         }
