@@ -20,7 +20,11 @@ pub use self::layers::{Given, load};
 pub use self::state_dir::default_state_dir;
 
 use self::bounds::{bytes_within, interval, rules, share, within};
+use crate::engine::queue::HoldOff;
+use crate::engine::replica::Limits;
 use crate::error::Error;
+use crate::fs::windows::KEPT_BYTES_MAX;
+use crate::sink::applier::STAGES_MAX;
 use crate::tree::Filter;
 
 const KIB: u64 = 1024;
@@ -120,6 +124,11 @@ pub struct Settings {
     /// 16 777 216. Beyond, entries collapse into a rescan of their directory.
     #[serde(deserialize_with = "within::<_, _, 1024, 16_777_216>")]
     pub queue_entries_max: usize,
+    /// Bytes of paths in one list of a sink: those waiting (in each lane), those in flight, those of
+    /// problems. Default 16 MiB, limits 1 MiB to 16 GiB. Beyond, the same happens as beyond the number
+    /// of entries in that list.
+    #[serde(deserialize_with = "bytes_within::<_, MIB, { 16 * GIB }>")]
+    pub path_bytes_max: u64,
     /// Entries sent to one sink and not yet durable there. Default 131 072, limits 1024 to
     /// 16 777 216. Beyond, nothing more is sent to that sink until it has synced.
     #[serde(deserialize_with = "within::<_, _, 1024, 16_777_216>")]
@@ -132,6 +141,37 @@ pub struct Settings {
     /// Beyond, names wait in a file of the state directory until they have been sorted.
     #[serde(deserialize_with = "within::<_, _, 1024, 16_777_216>")]
     pub links_max: usize,
+    /// Rescans owed to one sink, in each lane. Default 4096, limits 1 to 1 000 000. Beyond, they become
+    /// one of the whole tree.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
+    pub rescans_max: usize,
+    /// Directories that a walk has found and not visited yet, in each lane of a sink. Default 65 536,
+    /// limits 1 to 16 777 216. Beyond, pages of listings are cut short and listed again behind the cut.
+    #[serde(deserialize_with = "within::<_, _, 1, 16_777_216>")]
+    pub walk_dirs_max: usize,
+    /// Renames that wait to be sent to one sink, and halves of renames that wait for their other half.
+    /// Default 1024, limits 1 to 1 000 000. Beyond, a rename is told by its names: content is sent again.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
+    pub renames_max: usize,
+    /// Files of which is remembered how often they were sent lately, for each lane of a sink. Default
+    /// 4096, limits 1 to 1 000 000. Beyond, further ones are not held off.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
+    pub hot_files_max: usize,
+    /// Files that a report names as never settling, for each sink. Default 256, limits 1 to 1 000 000.
+    /// Beyond, further ones are sent all the same, and not named.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
+    pub never_settling_max: usize,
+    /// Directories without a watch that are known by name. Default 4096, limits 1 to 1 000 000. Beyond,
+    /// the whole tree is compared instead.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
+    pub unwatched_max: usize,
+    /// Large files that are sent at once to one sink, in each lane. Default 16, limits 1 to 32. Beyond,
+    /// they wait.
+    #[serde(deserialize_with = "within::<_, _, 1, 32>")]
+    pub streams_max: usize,
+    /// Names in one page of a listing. Default 512, limits 1 to 512. A larger directory takes several.
+    #[serde(deserialize_with = "within::<_, _, 1, 512>")]
+    pub page_names_max: usize,
     /// Milliseconds for which a file that has just been sent is left alone when it changes again.
     /// Default 200, limits 1 to 60 000. Doubles with each change, up to
     /// [`Settings::hold_off_ms_max`].
@@ -168,6 +208,15 @@ pub struct Settings {
     #[serde(deserialize_with = "within::<_, _, 1, 64>")]
     pub readers: usize,
 
+    /// Bytes of names of huge directories that are kept for later pages, on this side. Default 16 MiB,
+    /// limits 64 KiB to 1 GiB. Beyond, such a directory is read again.
+    #[serde(deserialize_with = "bytes_within::<_, { 64 * KIB }, GIB>")]
+    pub listing_cache_bytes: u64,
+
+    /// Large files that a sink stages at once. Default 64, which is as many as any source sends at once;
+    /// limits 1 to 1024. Beyond, a file is a problem and tried again.
+    #[serde(deserialize_with = "within::<_, _, 1, 1024>")]
+    pub stages_max: usize,
     /// How a sink wants owners, also those in ACLs, to be matched. Default `numeric`.
     pub owners: Owners,
     /// Allows a target that takes names for one that differ only in case or in their Unicode form.
@@ -211,6 +260,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let remembered = Limits::default();
         Self {
             command: Address::loopback(7440),
             data: Address::loopback(7441),
@@ -222,10 +272,19 @@ impl Default for Settings {
             events_warning: 0.5,
             events_critical: 0.9,
             on_critical: OnCritical::Rescan,
-            queue_entries_max: 65_536,
-            in_flight_entries_max: 131_072,
-            problems_max: 10_000,
-            links_max: 32_768,
+            queue_entries_max: remembered.queue_entries_max,
+            path_bytes_max: remembered.path_bytes_max as u64,
+            in_flight_entries_max: remembered.in_flight_entries_max,
+            problems_max: remembered.problems_max,
+            links_max: remembered.links_max,
+            rescans_max: remembered.rescans_max,
+            walk_dirs_max: remembered.walk_dirs_max,
+            renames_max: remembered.renames_max,
+            hot_files_max: remembered.hot_files_max,
+            never_settling_max: remembered.never_settling_max,
+            unwatched_max: remembered.unwatched_max,
+            streams_max: remembered.streams_max,
+            page_names_max: remembered.page_names,
             hold_off_ms_min: 200,
             hold_off_ms_max: 30_000,
             brake_share: 0.5,
@@ -235,6 +294,8 @@ impl Default for Settings {
             audit_entries_per_s: 1000,
             read_lease: true,
             readers: if cores >= 4 { 2 } else { 1 },
+            listing_cache_bytes: KEPT_BYTES_MAX as u64,
+            stages_max: STAGES_MAX,
             owners: Owners::Numeric,
             allow_folding: false,
             data_connections: 1,
@@ -279,6 +340,37 @@ impl Settings {
             return Err(("dead_after_ms", reason));
         }
         Ok(())
+    }
+
+    /// How much a source may remember.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            queue_entries_max: self.queue_entries_max,
+            path_bytes_max: size(self.path_bytes_max),
+            in_flight_entries_max: self.in_flight_entries_max,
+            problems_max: self.problems_max,
+            links_max: self.links_max,
+            rescans_max: self.rescans_max,
+            walk_dirs_max: self.walk_dirs_max,
+            renames_max: self.renames_max,
+            hot_files_max: self.hot_files_max,
+            never_settling_max: self.never_settling_max,
+            unwatched_max: self.unwatched_max,
+            streams_max: self.streams_max,
+            page_names: self.page_names_max,
+            hold_off: HoldOff {
+                min_ms: self.hold_off_ms_min,
+                max_ms: self.hold_off_ms_max,
+            },
+            ..Limits::default()
+        }
+    }
+
+    /// What is kept of the names of huge directories, in bytes.
+    #[must_use]
+    pub fn listing_cache(&self) -> usize {
+        size(self.listing_cache_bytes)
     }
 
     /// Refuses addresses that other hosts could reach, unless that was asked for.
@@ -339,6 +431,11 @@ impl Settings {
                 .into(),
         })
     }
+}
+
+/// A number of bytes in memory; more than there can be is as good as no limit.
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

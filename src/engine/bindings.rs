@@ -14,9 +14,6 @@ use crate::tree::{Name, RelPath};
 /// system call; a wrong guess costs a transfer, nothing else.
 pub const HALF_WAIT_MS: u64 = 20;
 
-/// Most halves of renames that wait; above it the oldest counts as moved out of the tree.
-pub const HALVES_MAX: usize = 1024;
-
 /// What happened to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touch {
@@ -84,7 +81,7 @@ struct Half {
 }
 
 /// The map of watched directories. Memory: about 100 bytes and its name for each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bindings {
     nodes: HashMap<Wd, Node>,
     children: BTreeMap<(Wd, Name), Wd>,
@@ -92,9 +89,24 @@ pub struct Bindings {
     halves: Vec<Half>,
     /// Directories whose move was told by a pair; their MOVE_SELF, which follows, adds nothing.
     explained: Vec<Wd>,
+    halves_max: usize,
 }
 
 impl Bindings {
+    /// No directory is watched yet. At most `halves_max` halves of renames wait; above it the oldest counts as
+    /// moved out of the tree.
+    #[must_use]
+    pub fn new(halves_max: usize) -> Self {
+        Self {
+            nodes: HashMap::new(),
+            children: BTreeMap::new(),
+            root: None,
+            halves: Vec::new(),
+            explained: Vec::new(),
+            halves_max,
+        }
+    }
+
     /// How many directories are watched.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -252,7 +264,7 @@ impl Bindings {
             What::Created if is_dir => out.push(PathEvent::DirAppeared(path)),
             What::Deleted if is_dir => out.push(PathEvent::DirVanished(path)),
             What::MovedFrom(cookie) => {
-                if self.halves.len() >= HALVES_MAX {
+                if self.halves.len() >= self.halves_max {
                     let oldest = self.halves.remove(0);
                     self.gave_up(oldest, out);
                 }
@@ -308,7 +320,7 @@ impl Bindings {
         {
             self.detach(moved);
             self.attach(moved, wd, name.clone());
-            if self.explained.len() >= HALVES_MAX {
+            if self.explained.len() >= self.halves_max {
                 self.explained.remove(0);
             }
             self.explained.push(moved);

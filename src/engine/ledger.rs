@@ -1,6 +1,6 @@
 //! The ledger of problems: paths that cannot be replicated now, tried again with growing delay.
 //!
-//! A problem on a directory stands for everything below it. At its limit the ledger keeps the problems
+//! A problem on a directory stands for everything below it. At its limits the ledger keeps the problems
 //! it has and counts the rest, which are found again by a rescan.
 
 use std::collections::BTreeMap;
@@ -79,6 +79,9 @@ pub struct Failure<'a> {
 pub struct Ledger {
     problems: BTreeMap<RelPath, Problem>,
     problems_max: usize,
+    /// Bytes of their paths.
+    path_bytes: usize,
+    path_bytes_max: usize,
     /// Problems that found no room: a rescan is owed for the root while there are any.
     unlisted: u64,
     /// Since when changes may have been forgotten for lack of room.
@@ -86,12 +89,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger for at most `problems_max` problems.
+    /// An empty ledger for at most `problems_max` problems with at most so many bytes of paths.
     #[must_use]
-    pub fn new(problems_max: usize) -> Self {
+    pub fn new(problems_max: usize, path_bytes_max: usize) -> Self {
         Self {
             problems: BTreeMap::new(),
             problems_max,
+            path_bytes: 0,
+            path_bytes_max,
             unlisted: 0,
             unlisted_since: Since::Ever,
         }
@@ -141,8 +146,11 @@ impl Ledger {
                 let tries = known.tries.saturating_add(1);
                 (known.since_ms, known.open_since.min(made), tries)
             }
-            None if self.problems.len() >= self.problems_max => return self.leave_open(made),
-            None => (now.ms, made, 1),
+            None if self.is_full() => return self.leave_open(made),
+            None => {
+                self.path_bytes += path.len();
+                (now.ms, made, 1)
+            }
         };
         let retry_ms = now.ms + (RETRY_MIN_MS << (tries - 1).min(16)).min(RETRY_MAX_MS);
         let problem = Problem {
@@ -166,6 +174,16 @@ impl Ledger {
             None => failure.made,
         };
         self.failed(now, path, Failure { made, ..failure });
+    }
+
+    fn is_full(&self) -> bool {
+        self.problems.len() >= self.problems_max || self.path_bytes >= self.path_bytes_max
+    }
+
+    fn remove(&mut self, path: &RelPath) -> Option<Problem> {
+        let problem = self.problems.remove(path)?;
+        self.path_bytes -= path.len();
+        Some(problem)
     }
 
     /// A problem finds no room.
@@ -196,8 +214,7 @@ impl Ledger {
         if problem.number >= number {
             return None;
         }
-        let problem = self.problems.remove(path)?;
-        Some(problem.open_since)
+        Some(self.remove(path)?.open_since)
     }
 
     /// The problems at a path and below it, and since when changes there may have been forgotten.
@@ -212,7 +229,7 @@ impl Ledger {
 
     /// A path takes no part any more, so that nothing will ever be done for it.
     pub fn forget(&mut self, path: &RelPath) {
-        self.problems.remove(path);
+        self.remove(path);
     }
 
     /// Numbers begin anew with each session.
@@ -226,7 +243,11 @@ impl Ledger {
     /// forgotten, if there were any.
     pub fn clear_below(&mut self, path: &RelPath) -> Option<Since> {
         let below = self.problems.extract_if(.., |at, _| path.is_above(at));
-        below.map(|(_, problem)| problem.open_since).min()
+        let cleared = below.map(|(at, problem)| {
+            self.path_bytes -= at.len();
+            problem.open_since
+        });
+        cleared.min()
     }
 
     /// True if a directory above `path` has a problem, which stands for the path.
@@ -269,7 +290,7 @@ impl Ledger {
     /// Takes the count of problems that found no room: whoever asks owes a rescan for them. It tells
     /// since when changes may have been forgotten.
     pub fn take_unlisted(&mut self) -> Option<Since> {
-        if self.unlisted == 0 || self.problems.len() >= self.problems_max {
+        if self.unlisted == 0 || self.is_full() {
             return None;
         }
         self.unlisted = 0;
@@ -318,7 +339,7 @@ mod tests {
 
     #[test]
     fn retries_come_with_growing_delay() {
-        let mut ledger = Ledger::new(10);
+        let mut ledger = Ledger::new(10, usize::MAX);
         let mut now = 500;
         let mut delays = Vec::new();
         for _ in 0..8 {
@@ -339,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_problem_above_remembers_since_when_those_below_are_open() {
-        let mut ledger = Ledger::new(10);
+        let mut ledger = Ledger::new(10, usize::MAX);
         ledger.failed(at(1), path("d/f"), FAILURE);
         ledger.failed(at(2), path("e"), FAILURE);
         ledger.failed_with_all_below(at(3), path("d"), FAILURE);
@@ -352,7 +373,7 @@ mod tests {
 
     #[test]
     fn problems_without_room_are_told_when_there_is_room() {
-        let mut ledger = Ledger::new(1);
+        let mut ledger = Ledger::new(1, usize::MAX);
         ledger.failed(at(1), path("a"), FAILURE);
         ledger.failed(at(2), path("b"), FAILURE);
         let made = Since::Ms(1);
@@ -361,5 +382,26 @@ mod tests {
         ledger.clear(&path("a"), 2);
         assert_eq!(ledger.take_unlisted(), Some(made), "the oldest change");
         assert_eq!(ledger.take_unlisted(), None);
+    }
+
+    #[test]
+    fn long_paths_fill_it_sooner() {
+        let mut ledger = Ledger::new(100, 10);
+        for name in ["d/123456", "d/1234567", "e", "f"] {
+            ledger.failed(at(1), path(name), FAILURE);
+        }
+        assert_eq!((ledger.iter().count(), ledger.len()), (2, 4));
+        assert!(ledger.take_unlisted().is_none());
+        // However problems end, their room is free again.
+        ledger.clear_below(&path("d"));
+        assert!(ledger.take_unlisted().is_some());
+        ledger.failed(at(2), path("e"), FAILURE);
+        ledger.failed(at(2), path("g"), FAILURE);
+        ledger.clear(&path("e"), 2);
+        ledger.forget(&path("g"));
+        ledger.failed(at(3), path("1234567890"), FAILURE);
+        assert_eq!((ledger.iter().count(), ledger.len()), (1, 1));
+        ledger.failed(at(3), path("h"), FAILURE);
+        assert_eq!((ledger.iter().count(), ledger.len()), (1, 2));
     }
 }

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::Stamp;
+use super::replica::Limits;
 use crate::tree::{Name, RelPath};
 
-/// Most files whose heat is remembered; above it the coldest are forgotten.
-pub const HOT_MAX: usize = 4096;
+/// Files that wait for a stream in a lane before its walk waits too.
+const PARKED_MAX: usize = 1024;
 
 /// How long a directory's metadata waits for more changes of its children, in milliseconds.
 pub const META_DELAY_MS: u64 = 10;
@@ -165,12 +166,17 @@ pub struct Queue {
     /// Wishes up to this position are part of a flush.
     hurried_pos: u64,
     entries_max: usize,
+    /// Bytes of the paths that wait.
+    path_bytes: usize,
+    path_bytes_max: usize,
+    /// Files whose heat is remembered; above it the coldest are forgotten.
+    hot_max: usize,
 }
 
 impl Queue {
-    /// An empty queue for at most `entries_max` paths.
+    /// An empty queue within the limits of a lane.
     #[must_use]
-    pub fn new(entries_max: usize, hold_off: HoldOff) -> Self {
+    pub fn new(limits: &Limits) -> Self {
         Self {
             entries: BTreeMap::new(),
             ready: BTreeSet::new(),
@@ -178,9 +184,12 @@ impl Queue {
             parked: BTreeSet::new(),
             stamps: BTreeMap::new(),
             heat: BTreeMap::new(),
-            hold_off,
+            hold_off: limits.hold_off,
             hurried_pos: 0,
-            entries_max,
+            entries_max: limits.queue_entries_max,
+            path_bytes: 0,
+            path_bytes_max: limits.path_bytes_max,
+            hot_max: limits.hot_files_max,
         }
     }
 
@@ -245,10 +254,11 @@ impl Queue {
         self.enter(path, wish);
     }
 
-    /// Files that wait for a stream.
+    /// True unless what a walk finds would only wait behind files that wait for a stream already. Those take
+    /// half of the queue at most, so that they do not make it collapse, to be found and to wait again.
     #[must_use]
-    pub fn parked(&self) -> usize {
-        self.parked.len()
+    pub fn may_park(&self) -> bool {
+        self.parked.is_empty() || (self.parked.len() < PARKED_MAX && self.is_within(1, 2))
     }
 
     /// Makes so many files ready that wait for a stream, the earliest first.
@@ -265,12 +275,14 @@ impl Queue {
         let count = self.stamps.entry(wish.stamp.pos).or_insert((0, wish.stamp));
         count.0 += 1;
         count.1 = count.1.earliest(wish.stamp);
+        self.path_bytes += path.len();
         self.entries.insert(path, wish);
     }
 
     /// Takes the wish for a path away.
     pub fn remove(&mut self, path: &RelPath) -> Option<Waiting> {
         let wish = self.entries.remove(path)?;
+        self.path_bytes -= path.len();
         let place = (wish.stamp.pos, path.clone());
         if !self.ready.remove(&place) && !self.parked.remove(&place) {
             self.held.remove(&(wish.not_before_ms, path.clone()));
@@ -385,10 +397,10 @@ impl Queue {
             heat.sent_ms = now_ms;
             return;
         }
-        if self.heat.len() >= HOT_MAX {
+        if self.heat.len() >= self.hot_max {
             self.cool(now_ms);
         }
-        if self.heat.len() < HOT_MAX {
+        if self.heat.len() < self.hot_max {
             self.heat.insert(
                 path.clone(),
                 Heat {
@@ -421,23 +433,31 @@ impl Queue {
         hot
     }
 
-    /// If the queue is above its limit: gives up directories, the fullest first, until three quarters
+    /// True if no more than these shares of the limits are in use: so many of `of` parts.
+    fn is_within(&self, parts: usize, of: usize) -> bool {
+        self.entries.len() <= self.entries_max / of * parts
+            && self.path_bytes <= self.path_bytes_max / of * parts
+    }
+
+    /// If the queue is above a limit: gives up directories, the fullest first, until three quarters
     /// are left. Their wishes become one rescan each, with the earliest stamp.
     pub fn collapse(&mut self) -> Vec<(RelPath, Stamp)> {
-        if self.entries.len() <= self.entries_max {
+        if self.is_within(1, 1) {
             return Vec::new();
         }
-        let mut counts: BTreeMap<RelPath, usize> = BTreeMap::new();
+        let too_many = self.entries.len() > self.entries_max;
+        let weigh = |path: &RelPath| if too_many { 1 } else { path.len() };
+        let mut weights: BTreeMap<RelPath, usize> = BTreeMap::new();
         for path in self.entries.keys() {
             if let Some(dir) = path.parent() {
-                *counts.entry(dir).or_default() += 1;
+                *weights.entry(dir).or_default() += weigh(path);
             }
         }
-        let mut fullest: Vec<_> = counts.into_iter().collect();
-        fullest.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let mut fullest: Vec<_> = weights.into_iter().collect();
+        fullest.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
         let mut given_up = Vec::new();
         for (dir, _) in fullest {
-            if self.entries.len() <= self.entries_max / 4 * 3 {
+            if self.is_within(3, 4) {
                 break;
             }
             let own = self.entries.get(&dir).copied();

@@ -4,13 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::walk::{PAGE_NAMES_MAX, Rescan, Step, Walker};
+use super::replica::Limits;
+use super::walk::{Rescan, Step, Walker};
 use super::work::{Detail, Finding, Listed, Order};
 use super::{Stamp, Ticket};
 use crate::tree::{Kind, RelPath};
-
-/// Subtrees that wait to be scanned; above it they become one scan of the root.
-const OWED_MAX: usize = 4096;
 
 /// The scan.
 #[derive(Debug)]
@@ -18,6 +16,7 @@ pub struct Scan {
     walker: Walker,
     tickets: BTreeMap<Ticket, u64>,
     detail: Detail,
+    page_names: usize,
 }
 
 /// A page that is to be listed.
@@ -33,13 +32,17 @@ pub struct ScanPage {
 }
 
 impl Scan {
-    /// A scan with at most `pages_max` pages under way.
+    /// A scan with at most `pages_max` pages under way, otherwise within the limits of a walk.
     #[must_use]
-    pub fn new(pages_max: usize, detail: Detail) -> Self {
+    pub fn new(pages_max: usize, detail: Detail, limits: &Limits) -> Self {
         Self {
-            walker: Walker::new(pages_max, OWED_MAX),
+            walker: Walker::new(&Limits {
+                visits_max: pages_max,
+                ..*limits
+            }),
             tickets: BTreeMap::new(),
             detail,
+            page_names: limits.page_names,
         }
     }
 
@@ -73,7 +76,7 @@ impl Scan {
     /// The pages that can be listed now; each goes to a reader under a ticket ([`Scan::began`]).
     pub fn pages(&mut self) -> Vec<ScanPage> {
         self.walker.advance();
-        let detail = self.detail;
+        let (detail, names_max) = (self.detail, self.page_names);
         let waiting = self
             .walker
             .visits
@@ -88,7 +91,7 @@ impl Scan {
                 order: Order::List {
                     dir: visit.dir.clone(),
                     after: visit.after.clone(),
-                    names_max: PAGE_NAMES_MAX,
+                    names_max,
                     detail,
                     suspicion: None,
                     view: Arc::default(),

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Stamp;
+use super::replica::Limits;
 use super::work::Links;
 use crate::tree::{Name, RelPath, Time};
 
@@ -223,22 +224,26 @@ pub struct Walker {
     next_visit: u64,
     visits_max: usize,
     owed_max: usize,
+    /// Names in `found`.
+    found_names: usize,
+    found_names_max: usize,
     /// Pages compared or sent since the start whose directory is done.
     pub dirs_done: u64,
 }
 
 impl Walker {
-    /// A walker with at most `visits_max` pages under way and `owed_max` rescans waiting; above that
-    /// they merge into one of their common root.
+    /// A walker within the limits of a lane.
     #[must_use]
-    pub fn new(visits_max: usize, owed_max: usize) -> Self {
+    pub fn new(limits: &Limits) -> Self {
         Self {
             owed: BTreeMap::new(),
             found: Vec::new(),
             visits: BTreeMap::new(),
             next_visit: 0,
-            visits_max,
-            owed_max,
+            visits_max: limits.visits_max,
+            owed_max: limits.rescans_max,
+            found_names: 0,
+            found_names_max: limits.walk_dirs_max,
             dirs_done: 0,
         }
     }
@@ -312,8 +317,7 @@ impl Walker {
     /// Directories known to wait or being visited.
     #[must_use]
     pub fn dirs_pending(&self) -> usize {
-        let found: usize = self.found.iter().map(|found| found.names.len()).sum();
-        self.owed.len() + found + self.visits.len()
+        self.owed.len() + self.found_names + self.visits.len()
     }
 
     /// Names that answers have brought back and that wait to be looked at.
@@ -347,15 +351,7 @@ impl Walker {
     /// A rescan takes over what waits below it.
     fn absorb(&mut self, path: &RelPath, mut rescan: Rescan) {
         if !rescan.fresh && !rescan.audit {
-            let mut covered = Vec::new();
-            self.found.retain(|found| {
-                let inside = path.covers(&found.dir);
-                if inside {
-                    covered.push(found.rescan);
-                }
-                !inside
-            });
-            for other in covered {
+            for other in self.forget_found(path) {
                 rescan = rescan.merge(Rescan {
                     fresh: false,
                     ..other
@@ -371,6 +367,7 @@ impl Walker {
                 return false;
             };
             if let Some((name, fresh)) = top.names.pop_front() {
+                self.found_names -= 1;
                 let dir = top.dir.join(&name);
                 let rescan = Rescan {
                     fresh,
@@ -426,13 +423,36 @@ impl Walker {
         visit
             .subdirs
             .retain(|(_, fresh)| *fresh || !visit.rescan.audit);
-        let names = visit.subdirs.into();
+        self.keep_to_limit(&mut visit);
+        self.found_names += visit.subdirs.len();
         self.found.push(Found {
             dir: visit.dir,
-            names,
+            names: visit.subdirs.into(),
             rescan: visit.rescan,
             next_after: visit.next_after,
         });
+    }
+
+    /// Directories that find no room are found again: the next page begins behind those that do, of which
+    /// there is always one, so that the walk goes on.
+    fn keep_to_limit(&self, visit: &mut Visit) {
+        let room = self.found_names_max.saturating_sub(self.found_names).max(1);
+        if visit.subdirs.len() > room {
+            visit.subdirs.truncate(room);
+            // What the page has told is not told again without asking.
+            visit.rescan.fresh = false;
+            visit.next_after = visit.subdirs.last().map(|(name, _)| name.clone());
+        }
+    }
+
+    /// Forgets directories found at or below a path. Returns what they belonged to.
+    fn forget_found(&mut self, top: &RelPath) -> Vec<Rescan> {
+        let inside = self.found.extract_if(.., |found| top.covers(&found.dir));
+        let forgotten: Vec<_> = inside
+            .map(|found| (found.rescan, found.names.len()))
+            .collect();
+        self.found_names -= forgotten.iter().map(|(_, names)| names).sum::<usize>();
+        forgotten.into_iter().map(|(rescan, _)| rescan).collect()
     }
 
     /// Ends a visit that cannot go on.
@@ -444,18 +464,11 @@ impl Walker {
     /// Cancels everything at or below a path, which is about to be walked as a whole again. Returns
     /// what must be inherited.
     pub fn cancel_below(&mut self, top: &RelPath) -> Option<Rescan> {
-        let mut cancelled = Vec::new();
+        let mut cancelled = self.forget_found(top);
         self.owed.retain(|path, rescan| {
             let inside = top.covers(path);
             if inside {
                 cancelled.push(*rescan);
-            }
-            !inside
-        });
-        self.found.retain(|found| {
-            let inside = top.covers(&found.dir);
-            if inside {
-                cancelled.push(found.rescan);
             }
             !inside
         });

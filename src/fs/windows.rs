@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Fs;
 use crate::tree::{Kind, Name, NameRange, RelPath};
 
-/// Bytes of names kept, of all directories together.
+/// Bytes of names kept, of all directories together, unless it is set.
 pub const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Directories of which names are kept, or being read, at one time; above it the one used least lately

@@ -18,8 +18,8 @@ use crate::sink::reconciler;
 use crate::tree::{Body, Entry, Filter, Kind, Metadata, Name, NameRange, RelPath, State, Time};
 use crate::wire::message::{Answer, Change, Lane, Outcome, Page, Refusal};
 
-/// Stages of large files held at once; a source keeps far fewer streams.
-pub const STREAMS_MAX: usize = 64;
+/// Stages of large files held at once, unless it is set: as many as a source sends at most.
+pub const STAGES_MAX: usize = 64;
 
 /// Entries of the target that are counted at the start. In larger trees the brake takes its share of
 /// these, which is on the safe side, until more have been made.
@@ -40,6 +40,8 @@ pub struct Applier<F: Fs> {
     kept_told: AtomicBool,
     /// The target takes different names for one.
     folds: bool,
+    /// Stages of large files held at once; further streams are refused.
+    stages_max: usize,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,17 @@ impl<F: Fs> Applier<F> {
             filter: RwLock::default(),
             kept_told: AtomicBool::new(false),
             folds: false,
+            stages_max: STAGES_MAX,
+        }
+    }
+
+    /// The same that stages so many large files at once, and keeps so many bytes of names of huge directories.
+    #[must_use]
+    pub fn within(self, stages_max: usize, listing_cache_bytes: usize) -> Self {
+        Self {
+            stages_max,
+            windows: Windows::keeping(listing_cache_bytes),
+            ..self
         }
     }
 
@@ -574,7 +587,7 @@ impl<F: Fs> Applier<F> {
     ) -> Result<(), Refused> {
         // Chunks of one stream come one at a time, so its stage can leave the map while it is written.
         let held = self.lock().remove(&stream);
-        if held.is_none() && self.lock().len() >= STREAMS_MAX {
+        if held.is_none() && self.lock().len() >= self.stages_max {
             return Err(Box::new(Refusal::Problem {
                 operation: "stage".to_owned(),
                 errno: libc::EMFILE,

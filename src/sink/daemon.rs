@@ -260,7 +260,8 @@ impl Daemon {
         let identity = fs.identity();
         let brake = Brake::new(settings.brake_floor_entries, settings.brake_share)
             .with_walk_share(settings.walk_brake_share);
-        let applier = Applier::new(fs, brake, distrust);
+        let applier =
+            Applier::new(fs, brake, distrust).within(settings.stages_max, settings.listing_cache());
         // Where names stand for others, what is found under one must not change meanwhile.
         let (applier, appliers) = if limits.has(LimitKind::FoldedNames) {
             (applier.on_folding_target(), 1)

@@ -26,8 +26,6 @@ use crate::channel::zmtp::{Exposure, Listener};
 use crate::channel::{Channel, Incoming, Peer};
 use crate::clock::Clock;
 use crate::config::{Address, OnCritical, Settings, WatchBackend};
-use crate::engine::queue::HoldOff;
-use crate::engine::replica::Limits;
 use crate::engine::session::Heartbeat;
 use crate::engine::source::{self as engine, Action, Event, Pace, Source};
 use crate::engine::work::{Finding, Spilled};
@@ -299,17 +297,7 @@ fn engine_settings(opened: &Opened, settings: &Settings) -> Result<engine::Setti
         root_identity: format!("{:x}:{:x}", identity.dev, identity.ino),
         source_id: opened.state.source_id.clone(),
         instance: random()?,
-        limits: Limits {
-            queue_entries_max: settings.queue_entries_max,
-            in_flight_entries_max: settings.in_flight_entries_max,
-            problems_max: settings.problems_max,
-            links_max: settings.links_max,
-            hold_off: HoldOff {
-                min_ms: settings.hold_off_ms_min,
-                max_ms: settings.hold_off_ms_max,
-            },
-            ..Limits::default()
-        },
+        limits: settings.limits(),
         heartbeat: Heartbeat {
             period_ms: settings.heartbeat_ms,
             dead_after_ms: settings.dead_after_ms,
@@ -416,6 +404,7 @@ impl Daemon {
         let identity = opened.fs.identity();
         let reading = ReaderSettings {
             lease: settings.read_lease,
+            listing_cache_bytes: settings.listing_cache(),
             ..ReaderSettings::default()
         };
         let mut housekeeping = interval(HOUSEKEEPING);

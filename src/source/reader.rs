@@ -13,7 +13,7 @@ use crate::engine::work::{
     Detail, Finding, Further, INLINE_BYTES_MAX, Inode, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX,
     Links, Listed, LookName, Order, Seen,
 };
-use crate::fs::windows::Windows;
+use crate::fs::windows::{KEPT_BYTES_MAX, Windows};
 use crate::fs::{Fs, Stat, Way, open_way};
 use crate::tree::{
     Body, Filter, Kind, LimitKind, LimitSet, ListEntry, Metadata, Name, RelPath, State, Time, View,
@@ -32,6 +32,8 @@ pub struct ReaderSettings {
     pub inline_bytes_max: u64,
     /// Ask for writers by a read lease.
     pub lease: bool,
+    /// Bytes of names of huge directories kept for later pages.
+    pub listing_cache_bytes: usize,
 }
 
 impl Default for ReaderSettings {
@@ -39,6 +41,7 @@ impl Default for ReaderSettings {
         Self {
             inline_bytes_max: INLINE_BYTES_MAX,
             lease: true,
+            listing_cache_bytes: KEPT_BYTES_MAX,
         }
     }
 }
@@ -75,7 +78,7 @@ impl<F: Fs> Reader<F> {
             settings,
             filter,
             buffer: Vec::new(),
-            windows: Arc::default(),
+            windows: Arc::new(Windows::keeping(settings.listing_cache_bytes)),
             opened: Vec::new(),
         }
     }

@@ -49,7 +49,7 @@ impl Readers {
         let shared = Arc::new(Shared {
             fs,
             settings,
-            windows: Arc::default(),
+            windows: Arc::new(Windows::keeping(settings.listing_cache_bytes)),
             filter,
             streams: Mutex::new(HashMap::new()),
             next_stream: AtomicU64::new(1),

@@ -31,6 +31,7 @@ mod limits;
 mod link_faults;
 mod lost_terminal;
 mod main_job;
+mod memory;
 mod mounts;
 mod operations;
 mod orderly_stop;

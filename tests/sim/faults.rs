@@ -1,6 +1,6 @@
 //! The catalogue of faults: what may go wrong in one run.
 
-use osync::engine::replica::Rule;
+use osync::engine::replica::{Limits, Rule};
 use osync::tree::{Filter, FixedOwner, LimitKind, TargetLimits, TimeRange};
 
 use crate::rng::Rng;
@@ -58,6 +58,10 @@ pub struct Faults {
     pub in_flight_entries_max: usize,
     pub page_names: usize,
     pub links_max: usize,
+    /// What the source remembers besides.
+    pub remembered: Limits,
+    pub stages_max: usize,
+    pub listing_cache_bytes: usize,
     pub window_messages: u64,
     pub data_connections: usize,
     pub sinks_away_at_start: bool,
@@ -103,6 +107,9 @@ impl Faults {
             in_flight_entries_max: 1000,
             page_names: 512,
             links_max: 1000,
+            remembered: Limits::default(),
+            stages_max: 64,
+            listing_cache_bytes: 1 << 20,
             window_messages: 64,
             data_connections: 1,
             sinks_away_at_start: false,
@@ -197,7 +204,29 @@ impl Faults {
         if rng.once_in(4) {
             faults.audit_ms = 1 + rng.below(3000) as u64;
         }
+        faults.remember_little(Rng::new(seed ^ 0x1177));
         faults
+    }
+
+    /// Sets limits of what is remembered as small as they can be, in some runs.
+    fn remember_little(&mut self, mut rng: Rng) {
+        if !rng.once_in(4) {
+            return;
+        }
+        let mut few = |most: usize| 1 + rng.below(most);
+        self.remembered = Limits {
+            rescans_max: few(3),
+            walk_dirs_max: few(3),
+            renames_max: few(2),
+            hot_files_max: few(2),
+            never_settling_max: few(2),
+            unwatched_max: few(2),
+            streams_max: few(2),
+            path_bytes_max: 10 * few(5),
+            ..Limits::default()
+        };
+        self.stages_max = few(4);
+        self.listing_cache_bytes = few(200);
     }
 
     /// What the target cannot hold.

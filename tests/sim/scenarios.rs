@@ -8,6 +8,7 @@ mod limits;
 mod links;
 mod order;
 mod outcomes;
+mod remembered;
 mod replaced;
 mod sessions;
 mod suspicion;

@@ -252,12 +252,13 @@ impl World {
                 max_ms: 2_000,
             },
             readings_max: 4,
-            streams_max: STREAMS_MAX,
+            streams_max: STREAMS_MAX.min(self.faults.remembered.streams_max),
             visits_max: 4,
             chunk_bytes: 4,
             page_names: self.faults.page_names,
             links_max: self.faults.links_max,
             without: self.faults.without,
+            ..self.faults.remembered
         }
     }
 
@@ -291,7 +292,8 @@ impl World {
             reader: Reader::new(
                 ReaderSettings {
                     inline_bytes_max: 8,
-                    lease: true,
+                    listing_cache_bytes: self.faults.listing_cache_bytes,
+                    ..ReaderSettings::default()
                 },
                 self.faults.filter.clone(),
             ),
@@ -324,7 +326,8 @@ impl World {
         let distrust = self.state.end.start(self.sink_now().wall);
         let mut out = Vec::new();
         let engine = Sink::new(settings, self.state.standing.clone(), &mut out);
-        let mut applier = Applier::new(self.dst.clone(), Brake::new(1_000_000, 1.0), distrust);
+        let mut applier = Applier::new(self.dst.clone(), Brake::new(1_000_000, 1.0), distrust)
+            .within(self.faults.stages_max, self.faults.listing_cache_bytes);
         if self.dst.disk().limits.has(LimitKind::FoldedNames) {
             applier = applier.on_folding_target();
         }

@@ -23,9 +23,6 @@ const LOOK_NAMES_MAX: usize = 128;
 /// Candidates searched for one that is not blocked.
 const CANDIDATES_MAX: usize = 64;
 
-/// Files that wait for a stream in a lane before its walk waits too.
-const PARKED_MAX: usize = 1024;
-
 /// What a look may cost at most: its content, its header, and the entry that crosses the limits.
 const LOOK_COST: u64 =
     LOOK_BYTES_MAX + LOOK_HEADER_BYTES_MAX + XATTRS_BYTES_MAX as u64 + SMALL_COST;
@@ -105,16 +102,17 @@ impl Replica {
     /// True if another reading for this lane may begin.
     fn free(&self, lane: Lane, bytes: u64) -> bool {
         let [live, backlog] = self.in_flight_entries;
-        let max = match lane {
-            Lane::Live => self.limits.in_flight_entries_max,
-            Lane::Backlog => self.limits.in_flight_entries_max / 4 * 3,
+        let share = |max: usize| match lane {
+            Lane::Live => max,
+            Lane::Backlog => max / 4 * 3,
         };
-        let readings_max = match lane {
-            Lane::Live => self.limits.readings_max,
-            Lane::Backlog => (self.limits.readings_max / 4 * 3).max(1),
-        };
+        let max = share(self.limits.in_flight_entries_max);
+        let path_bytes_max = share(self.limits.path_bytes_max);
+        let readings_max = share(self.limits.readings_max).max(1);
         self.readings.len() < readings_max
             && live + backlog < max
+            && self.in_flight.len() < max
+            && self.in_flight_path_bytes < path_bytes_max
             && self
                 .link
                 .as_ref()
@@ -382,8 +380,7 @@ impl Replica {
 
     fn dispatch_walk(&mut self, now: Now, lane: Lane, out: &mut Vec<Action>) {
         self.walker(lane).advance();
-        // What it finds would only wait behind these.
-        if self.queue(lane).parked() >= PARKED_MAX {
+        if !self.queue(lane).may_park() {
             return;
         }
         let visits: Vec<u64> = self.walker(lane).visits.keys().copied().collect();

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Looks, NEVER_SETTLING_MAX, Reading, Renaming, Replica, Sent, Stream, Subject, Work};
+use super::{Looks, Reading, Renaming, Replica, Sent, Stream, Subject, Work};
 use crate::engine::footprint::Footprint;
 use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
@@ -436,7 +436,7 @@ impl Replica {
         }
         if while_open {
             self.read_while_open += 1;
-            if self.never_settling.len() < NEVER_SETTLING_MAX
+            if self.never_settling.len() < self.limits.never_settling_max
                 || self.never_settling.contains_key(path)
             {
                 *self.never_settling.entry(path.clone()).or_default() += 1;

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::Replica;
+use super::{Limits, Replica};
 use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::scan::Scan;
@@ -66,11 +66,11 @@ pub(super) struct Gather {
     back: VecDeque<Spilled>,
 }
 
-impl Default for Gather {
-    fn default() -> Self {
+impl Gather {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
             phase: Phase::Idle,
-            scan: Scan::new(PAGES_MAX, Detail::Links),
+            scan: Scan::new(PAGES_MAX, Detail::Links, limits),
             search: None,
             began_ms: 0,
             search_after_ms: 0,
@@ -81,9 +81,7 @@ impl Default for Gather {
             back: VecDeque::new(),
         }
     }
-}
 
-impl Gather {
     /// The earliest stamp of anything that is not found or not told yet.
     pub(super) fn oldest(&self) -> Option<Stamp> {
         [

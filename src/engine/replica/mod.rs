@@ -14,11 +14,13 @@ mod dispatch;
 mod findings;
 mod further;
 mod gather;
+mod limits;
 mod losses;
 mod outcomes;
 mod standing;
 
 pub(crate) use findings::close_streams;
+pub use limits::{Limits, Rule};
 use losses::Losses;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,7 +31,7 @@ use super::footprint::Footprint;
 use super::ledger::Ledger;
 use super::links::LinkTable;
 use super::meter::Meter;
-use super::queue::{HoldOff, META_DELAY_MS, Queue, Waiting, Want};
+use super::queue::{META_DELAY_MS, Queue, Waiting, Want};
 use super::source::Action;
 use super::walk::{Rescan, Walker};
 use super::wall::WallClock;
@@ -41,93 +43,11 @@ use crate::tree::{Metadata, Name, RelPath, Time, View};
 use crate::wire::message::{Change, Credit, Lane, Refusal, ToSink};
 use gather::Gather;
 
-/// Limits of one replica, all of them settings of the source.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Paths that wait in one lane; above it directories collapse into rescans.
-    pub queue_entries_max: usize,
-    /// Entries sent and not durable; above three quarters the backlog waits, above it everything.
-    pub in_flight_entries_max: usize,
-    /// Problems listed.
-    pub problems_max: usize,
-    /// Hold-off of hot and unsettled files.
-    pub hold_off: HoldOff,
-    /// Reads under way at once.
-    pub readings_max: usize,
-    /// Large files streamed at once, in each lane.
-    pub streams_max: usize,
-    /// Pages under way at once in each walk.
-    pub visits_max: usize,
-    /// Bytes in one piece of a large file.
-    pub chunk_bytes: u64,
-    /// Names in one page of a listing, at most [`super::walk::PAGE_NAMES_MAX`].
-    pub page_names: usize,
-    /// Names of entries with several names that are remembered.
-    pub links_max: usize,
-    /// A rule that is not kept; `None` outside tests of the simulation.
-    pub without: Option<Rule>,
-}
-
-/// Rules of order that a test can switch off, to show that the simulation sees what each is for. The
-/// numbers are those of the histories behind the rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
-    /// 1: a path is claimed until its message has its number.
-    Claim,
-    /// 2: an event during a read puts the path back.
-    EventDuringRead,
-    /// 21: what stands for lost events does not trust size and time.
-    Suspicion,
-    /// 27: the names of an inode are told as such.
-    Links,
-    /// 28: a child's message leaves its directory waiting for metadata.
-    ParentMetadata,
-    /// 13: what was in flight at a cut is looked at again.
-    PutBack,
-    /// 15: a refused entry waits again.
-    RefusedWaits,
-}
-
-impl Limits {
-    /// True if the rule is kept, as it always is outside tests.
-    #[must_use]
-    pub fn keeps(&self, rule: Rule) -> bool {
-        self.without != Some(rule)
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            queue_entries_max: 65_536,
-            in_flight_entries_max: 131_072,
-            problems_max: 10_000,
-            hold_off: HoldOff {
-                min_ms: 200,
-                max_ms: 30_000,
-            },
-            readings_max: 16,
-            streams_max: 16,
-            visits_max: 32,
-            chunk_bytes: 256 * 1024,
-            page_names: super::walk::PAGE_NAMES_MAX,
-            links_max: 32_768,
-            without: None,
-        }
-    }
-}
-
-/// Most renames that wait to be sent; above it a rename is told as two looks and a rescan.
-const RENAMES_MAX: usize = 1024;
-
 /// How long a name whose other names are not known waits to be looked at again, in milliseconds.
 const RECHECK_MS: u64 = 1_000;
 
 /// Looks that found a file changing or open before it is taken as it is.
 const UNSETTLED_TRIES: u32 = 4;
-
-/// Files remembered as never settling.
-const NEVER_SETTLING_MAX: usize = 256;
 
 /// The session with the sink while there is one.
 #[derive(Debug)]
@@ -272,6 +192,19 @@ impl Subject {
             _ => 1,
         }
     }
+
+    /// Bytes of the paths that are remembered.
+    fn path_bytes(&self) -> usize {
+        match self {
+            Self::Entries { dir, names } => {
+                let names = names.iter().map(|(name, _)| name.as_bytes().len());
+                dir.len() + names.sum::<usize>()
+            }
+            Self::DirMeta(path) | Self::Publish(path) => path.len(),
+            Self::Rename { from, to, .. } => from.len() + to.len(),
+            Self::Listing { .. } | Self::Stage { .. } => 0,
+        }
+    }
 }
 
 /// What must be known of an entry when its outcome comes.
@@ -306,6 +239,8 @@ pub struct Replica {
     in_flight: BTreeMap<u64, InFlight>,
     in_flight_entries: [usize; 2],
     in_flight_bytes: [u64; 2],
+    /// Bytes of the paths in flight.
+    in_flight_path_bytes: usize,
     pub(crate) ledger: Ledger,
     links: LinkTable,
     gather: Gather,
@@ -347,10 +282,10 @@ impl Replica {
         Self {
             key,
             limits,
-            live: Queue::new(limits.queue_entries_max, limits.hold_off),
-            backlog: Queue::new(limits.queue_entries_max, limits.hold_off),
-            live_walk: Walker::new(limits.visits_max, 4096),
-            backlog_walk: Walker::new(limits.visits_max, 4096),
+            live: Queue::new(&limits),
+            backlog: Queue::new(&limits),
+            live_walk: Walker::new(&limits),
+            backlog_walk: Walker::new(&limits),
             renames: VecDeque::new(),
             readings: BTreeMap::new(),
             next_ticket: 0,
@@ -358,9 +293,10 @@ impl Replica {
             in_flight: BTreeMap::new(),
             in_flight_entries: [0; 2],
             in_flight_bytes: [0; 2],
-            ledger: Ledger::new(limits.problems_max),
+            in_flight_path_bytes: 0,
+            ledger: Ledger::new(limits.problems_max, limits.path_bytes_max),
             links: LinkTable::new(limits.links_max),
-            gather: Gather::default(),
+            gather: Gather::new(&limits),
             wall,
             last_pos: 0,
             watches_all: true,
@@ -574,7 +510,7 @@ impl Replica {
         }
         // The sink may hold an older content that looks the same, which never had the new name (rule 7).
         let is_open = !is_dir && self.ledger.holds(&from);
-        if self.link.is_none() || self.renames.len() >= RENAMES_MAX || is_open {
+        if self.link.is_none() || self.renames.len() >= self.limits.renames_max || is_open {
             return self.rename_as_looks(now, &renaming);
         }
         self.renames.push_back(renaming);
@@ -846,6 +782,7 @@ impl Replica {
         link.next_peer += 1;
         self.in_flight_entries[lane as usize] += subject.entries();
         self.in_flight_bytes[lane as usize] += bytes;
+        self.in_flight_path_bytes += subject.path_bytes();
         self.sent_meter.add(now.ms, subject.entries() as u64, bytes);
         self.in_flight.insert(
             link.sent,

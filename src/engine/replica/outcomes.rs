@@ -124,6 +124,7 @@ impl Replica {
     fn forget(&mut self, message: &InFlight) {
         self.in_flight_entries[message.lane as usize] -= message.subject.entries();
         self.in_flight_bytes[message.lane as usize] -= message.bytes;
+        self.in_flight_path_bytes -= message.subject.path_bytes();
     }
 
     // ---- outcomes --------------------------------------------------------------------------------
@@ -512,9 +513,11 @@ impl Replica {
                 // The visit itself was set back to its listing; a stage was freed with the session.
                 Subject::Listing { .. } | Subject::Stage { .. } => {}
             }
+            self.shed();
         }
         self.in_flight_entries = [0; 2];
         self.in_flight_bytes = [0; 2];
+        self.in_flight_path_bytes = 0;
     }
 }
 

@@ -5,6 +5,7 @@
 //! It goes one directory at a time and no faster than it is allowed to. Each directory is compared by
 //! itself, like any other rescan; what differs although nobody told is repaired and counted.
 
+use crate::engine::replica::Limits;
 use crate::engine::scan::{Scan, ScanPage};
 use crate::engine::work::{Detail, Finding};
 use crate::engine::{Since, Stamp, Ticket};
@@ -40,10 +41,10 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    pub(super) fn new(pace: Pace, now_ms: u64) -> Self {
+    pub(super) fn new(pace: Pace, limits: &Limits, now_ms: u64) -> Self {
         Self {
             pace,
-            scan: Scan::new(1, Detail::Kind),
+            scan: Scan::new(1, Detail::Kind, limits),
             began_ms: now_ms,
             next_ms: now_ms.saturating_add(pace.interval_ms),
             completed: 0,

@@ -40,7 +40,7 @@ pub struct Settings {
     pub source_id: String,
     /// Random per process; epochs are drawn from it.
     pub instance: u64,
-    /// Limits of each replica.
+    /// How much is remembered.
     pub limits: Limits,
     /// Heartbeat of all connections.
     pub heartbeat: Heartbeat,
@@ -202,9 +202,6 @@ const REWALK_MS: u64 = 30_000;
 /// How long further overflows are only counted after one was told, in milliseconds.
 const OVERFLOW_TOLD_MS: u64 = 60_000;
 
-/// Directories without a watch that are remembered by name; with more, the whole tree is compared.
-const UNWATCHED_MAX: usize = 4096;
-
 /// How long the end of the service waits for its sinks, in milliseconds.
 const TERMINATION_MS: u64 = 30_000;
 
@@ -254,16 +251,17 @@ pub struct Source {
 impl Source {
     /// A source that has just started; the first action is to bind the root.
     pub fn new(settings: Settings, now: Now, out: &mut Vec<Action>) -> Self {
-        let audit = Audit::new(settings.audit, now.ms);
+        let limits = settings.limits;
+        let audit = Audit::new(settings.audit, &limits, now.ms);
         let mut source = Self {
             settings,
-            bindings: Bindings::default(),
+            bindings: Bindings::new(limits.renames_max),
             replicas: BTreeMap::new(),
             next_key: ARMING,
             sessions: Sessions::default(),
             epochs: 0,
             pos: 0,
-            arming: Scan::new(ARMING_PAGES_MAX, Detail::Kind),
+            arming: Scan::new(ARMING_PAGES_MAX, Detail::Kind, &limits),
             audit,
             next_ticket: 0,
             unwatched: BTreeMap::new(),
@@ -533,7 +531,7 @@ impl Source {
                 self.compare_untold(now, path, since_ms);
             }
         } else if !self.unwatched.contains_key(&path) {
-            if self.unwatched.len() < UNWATCHED_MAX {
+            if self.unwatched.len() < self.settings.limits.unwatched_max {
                 self.unwatched.insert(path, now.ms);
             } else {
                 if self.unwatched_more == 0 {
@@ -554,7 +552,7 @@ impl Source {
 
     /// Directories without a watch are compared instead; those below one are covered by it.
     fn rewalk_unwatched(&mut self, now: Now) {
-        if self.unwatched.is_empty() {
+        if self.watches_all() {
             return;
         }
         let mut tops: Vec<(RelPath, u64)> = Vec::new();

@@ -29,7 +29,7 @@ fn source(data: &[Range<u64>]) -> (MemoryFs, Ino) {
 fn look(fs: &MemoryFs, inline_bytes_max: u64) -> (Seen, Option<OpenFile<MemoryFile>>) {
     let settings = ReaderSettings {
         inline_bytes_max,
-        lease: true,
+        ..ReaderSettings::default()
     };
     let mut reader = Reader::new(settings, Filter::default());
     let order = Order::Look {

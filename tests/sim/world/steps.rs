@@ -431,6 +431,33 @@ impl World {
         (waiting, lanes().map(|lane| lane.in_flight_entries).sum())
     }
 
+    /// Rescans owed to the only sink and not begun.
+    pub fn rescans_owed(&self) -> usize {
+        let process = self.source.as_ref().expect("a source");
+        let report = process.engine.queue_report(self.now());
+        report
+            .sinks
+            .iter()
+            .map(|sink| sink.rescans_owed as usize)
+            .sum()
+    }
+
+    /// Directories that the walks for the sink know of and have not done.
+    pub fn dirs_pending(&self) -> usize {
+        let process = self.source.as_ref().expect("a source");
+        let report = process.engine.queue_report(self.now());
+        report
+            .sinks
+            .iter()
+            .map(|sink| sink.dirs_pending as usize)
+            .sum()
+    }
+
+    /// Files that are held open for streaming.
+    pub fn streams(&self) -> usize {
+        self.source.as_ref().map_or(0, |p| p.streams.len())
+    }
+
     /// The target holds all that it can, as far as the source says, and nothing is on its way.
     pub fn says_settled(&self) -> bool {
         self.sink_status().is_some_and(|sink| sink.settled) && self.idle()
