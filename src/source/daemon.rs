@@ -811,7 +811,7 @@ impl Daemon {
     /// Ends as [`Self::close`] does, but goes on listening for the next.
     async fn release(mut self) -> Channels {
         let now = self.clock.now();
-        self.memory.note(now, &self.engine.status(now));
+        self.remember(now, &self.engine.status(now));
         tokio::join!(self.command.disconnect_all(), self.data.disconnect_all());
         self.memory.close();
         Channels {
