@@ -96,7 +96,6 @@ fn a_million_dirty_paths(
     assert!(queue["rescans_owed"].as_u64().unwrap() > 500, "{queue}");
     let limit = BASE_BYTES + 65_536 * WAITING_BYTES;
     let peak = source.process.memory_peak();
-    println!("{before} bytes before, {peak} at most, {limit} allowed");
     assert!(
         peak < limit,
         "{peak} bytes with a million paths, above {limit}"
@@ -160,7 +159,6 @@ fn the_number_of_files_takes_no_memory() {
         peaks
     };
     let (few, many) = (peaks(20), peaks(200));
-    println!("{few:?} bytes for 4000 files, {many:?} for 40 000");
     for (few, many) in few.into_iter().zip(many) {
         assert!(many < ENDPOINT_BYTES, "{many} bytes");
         assert!(
@@ -241,7 +239,6 @@ fn a_sink_with_a_disk_that_stops() {
         );
         assert_eq!(flush.code, Some(75), "{flush:?}");
         let (of_source, of_sink) = (source.process.memory_peak(), sink.process.memory_peak());
-        println!("{of_source} bytes in the source, {of_sink} in the sink");
         // What is on its way, and what the connections hold of it.
         let limit = ENDPOINT_BYTES + 2 * 8 * MIB;
         assert!(of_source < limit, "{of_source} bytes in the source");
