@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::engine::sink::Standing;
 use crate::error::Error;
 use crate::fs::real::RootIdentity;
+use crate::sink::distrust::LastEnd;
 use crate::tree::{Escaped, TargetLimits, Time};
 
 /// Which end of a replication a process is.
@@ -87,10 +88,9 @@ pub struct SinkState {
     /// What a resume point is made of.
     #[serde(with = "StandingForm")]
     pub standing: Standing,
-    /// The process ended in order, with everything durable.
-    pub clean: bool,
-    /// When the last sync that succeeded was started, or osync came to know the target.
-    pub last_sync_started: Time,
+    /// How the last process ended.
+    #[serde(flatten)]
+    pub end: LastEnd,
     /// What the target was last found not to be able to hold; `None` if that was never found out.
     #[serde(default)]
     pub limits: Option<TargetLimits>,
@@ -248,8 +248,7 @@ mod tests {
                 exceptions: vec![3, 5],
                 known_from: 2,
             },
-            clean: true,
-            last_sync_started: Time { secs: 5, nanos: 6 },
+            end: LastEnd::unknown(Time { secs: 5, nanos: 6 }),
             limits: Some(TargetLimits::default()),
         }
     }

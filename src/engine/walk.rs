@@ -38,13 +38,17 @@ impl Suspicion {
     }
 
     /// Suspicion of what changed between a moment that an earlier process knew and the start of this one.
-    /// If the clock has gone back meanwhile, nobody knows how early a change may seem to be.
+    /// The clock may have been ahead in between, so no change is too late for it; and if it stands before
+    /// what the earlier process knew, nobody knows how early a change may seem to be.
     #[must_use]
     pub fn across_processes(since: Time, started: Time) -> Self {
         if since > started.minus_secs(-MARGIN_SECS) {
             return Self::of_everything();
         }
-        Self::new(since, started)
+        Self {
+            until: Self::of_everything().until,
+            ..Self::new(since, started)
+        }
     }
 
     /// Suspicion of every file, however old.

@@ -9,10 +9,12 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat, Way, open_way};
 use crate::report::Shortage;
+use crate::engine::walk::Suspicion;
 use crate::sink::brake::Brake;
+use crate::sink::distrust::Distrust;
 use crate::sink::exact::{self, Held};
 use crate::sink::exclusion::Exclusion;
-use crate::sink::reconciler::{self, Distrust};
+use crate::sink::reconciler;
 use crate::tree::{Body, Entry, Filter, Kind, Metadata, Name, NameRange, RelPath, State, Time};
 use crate::wire::message::{Answer, Change, Lane, Outcome, Page, Refusal};
 
@@ -77,13 +79,14 @@ fn is(error: &io::Error, errno: i32) -> bool {
 }
 
 impl<F: Fs> Applier<F> {
-    /// An applier for this tree. Files that a power cut may have emptied are distrusted.
-    pub fn new(fs: F, brake: Brake, distrust: Option<Distrust>) -> Self {
+    /// An applier for this tree. Files that a power cut may have emptied, which changed within this time,
+    /// are distrusted.
+    pub fn new(fs: F, brake: Brake, distrust: Option<Suspicion>) -> Self {
         Self {
             fs,
             streams: Mutex::new(HashMap::new()),
             brake,
-            distrust,
+            distrust: distrust.map(Distrust::new),
             windows: Windows::default(),
             filter: RwLock::default(),
             kept_told: AtomicBool::new(false),
@@ -195,7 +198,7 @@ impl<F: Fs> Applier<F> {
                 dir,
                 range,
                 page,
-                self.distrust,
+                self.distrust.as_ref(),
                 &self.filter(),
             ),
             Err(why) => match *why {
@@ -357,7 +360,7 @@ impl<F: Fs> Applier<F> {
         links: u64,
     ) -> Result<(), Refused> {
         let stat = self.fs.stat(dir, name);
-        if stat.is_ok_and(|stat| self.is_distrusted(stat.ctime)) {
+        if stat.is_ok_and(|stat| self.is_distrusted(&stat)) {
             return Err(Box::new(Refusal::Mismatch));
         }
         match self.fs.set_file_meta(dir, name, meta, links) {
@@ -368,7 +371,11 @@ impl<F: Fs> Applier<F> {
             {
                 Err(Box::new(Refusal::Mismatch))
             }
-            set => step("set metadata", set),
+            set => {
+                step("set metadata", set)?;
+                self.wrote(dir, name);
+                Ok(())
+            }
         }
     }
 
@@ -390,7 +397,7 @@ impl<F: Fs> Applier<F> {
         let stat = self.fs.stat(&from, &other_name).map_err(|_| mismatch())?;
         let described = is_described(&stat, meta)
             && step("read attributes", self.fs.xattrs(&from, &other_name))? == meta.xattrs;
-        if !described || self.is_distrusted(stat.ctime) {
+        if !described || self.is_distrusted(&stat) {
             return Err(mismatch());
         }
         let mut names = stat.nlink;
@@ -410,7 +417,9 @@ impl<F: Fs> Applier<F> {
         if links.is_some_and(|links| names > links) {
             return Err(mismatch());
         }
-        step("link", self.fs.link(&from, &other_name, dir, name, &stat))
+        step("link", self.fs.link(&from, &other_name, dir, name, &stat))?;
+        self.wrote(dir, name);
+        Ok(())
     }
 
     fn place(
@@ -425,7 +434,9 @@ impl<F: Fs> Applier<F> {
             Ok(_) => {}
             Err(_) => self.brake.add(1),
         }
-        step("publish", self.fs.publish(stage, dir, name, meta))
+        step("publish", self.fs.publish(stage, dir, name, meta))?;
+        self.wrote(dir, name);
+        Ok(())
     }
 
     fn place_special(
@@ -438,10 +449,12 @@ impl<F: Fs> Applier<F> {
         match self.fs.publish_special(dir, name, meta, target) {
             Err(error) if is(&error, libc::EISDIR) => {
                 self.remove(lane, dir, name)?;
-                step("publish", self.fs.publish_special(dir, name, meta, target))
+                step("publish", self.fs.publish_special(dir, name, meta, target))?;
             }
-            placed => step("publish", placed),
+            placed => step("publish", placed)?,
         }
+        self.wrote(dir, name);
+        Ok(())
     }
 
     fn directory(&self, dir: &F::Dir, name: &Name, meta: &Metadata) -> Result<bool, Refused> {
@@ -478,8 +491,18 @@ impl<F: Fs> Applier<F> {
 
     /// A power cut may have taken the content. Nothing is built on it: a new change time would make it
     /// look trustworthy (rule 22).
-    fn is_distrusted(&self, ctime: Time) -> bool {
-        self.distrust.is_some_and(|distrust| distrust.holds(ctime))
+    fn is_distrusted(&self, stat: &Stat) -> bool {
+        let distrust = self.distrust.as_ref();
+        distrust.is_some_and(|distrust| distrust.holds(stat))
+    }
+
+    /// What this process has put there it trusts, whatever the clock says.
+    fn wrote(&self, dir: &F::Dir, name: &Name) {
+        if let Some(distrust) = &self.distrust
+            && let Ok(stat) = self.fs.stat(dir, name)
+        {
+            distrust.wrote(&stat);
+        }
     }
 
     fn dir_meta(&self, path: &RelPath, meta: &Metadata) -> Result<(), Refused> {
@@ -512,7 +535,7 @@ impl<F: Fs> Applier<F> {
         let stat = self.fs.stat(&old, &from_name).map_err(|_| mismatch())?;
         let same =
             stat.kind == kind && (kind == Kind::Dir || (stat.size == size && stat.mtime == mtime));
-        if !same || (kind != Kind::Dir && self.is_distrusted(stat.ctime)) {
+        if !same || (kind != Kind::Dir && self.is_distrusted(&stat)) {
             return Err(mismatch());
         }
         let filter = self.filter();
@@ -534,7 +557,9 @@ impl<F: Fs> Applier<F> {
         self.windows.forget_below(from);
         self.windows.forget_below(to);
         self.windows.created(&to_dir, [&to_name]);
-        step("rename", renamed)
+        step("rename", renamed)?;
+        self.wrote(&new, &to_name);
+        Ok(())
     }
 
     // ---- streams -----------------------------------------------------------------------------------

@@ -17,13 +17,14 @@ use super::applying::Appliers;
 use super::brake::Brake;
 use super::connecting::{Link, Links, Route};
 use super::durability::{Durability, Synced};
-use super::reconciler::Distrust;
+use super::distrust::LastEnd;
 use crate::channel::Incoming;
 use crate::clock::{Clock, wall};
 use crate::config::{Owners, Settings};
 use crate::engine::Now;
 use crate::engine::session::Heartbeat;
 use crate::engine::sink::{self as engine, Action, Event, Sink, Standing};
+use crate::engine::walk::Suspicion;
 use crate::error::Error;
 use crate::fs::real::{MountTable, RealFs, RootIdentity, SinkOptions as FsOptions};
 use crate::owners;
@@ -61,9 +62,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// in milliseconds.
 const RELEASED_MS: u64 = 10_000;
 
-/// How far the time of a change and the moment of a sync may lie apart, in seconds.
-const MARGIN_SECS: i64 = 2;
-
 /// A target that was found to be usable, and is locked for this process.
 pub struct Target {
     path: PathBuf,
@@ -72,7 +70,7 @@ pub struct Target {
     state: SinkState,
     limits: TargetLimits,
     owners: Option<OwnerTables>,
-    distrust: Option<Distrust>,
+    distrust: Option<Suspicion>,
 }
 
 impl Target {
@@ -124,7 +122,7 @@ impl Target {
             let consequence = limits.consequence(kind);
             tracing::warn!("limit of the target: {}: {consequence}", kind.word());
         }
-        let state = SinkState {
+        let mut state = SinkState {
             limits: Some(limits.clone()),
             ..state
         };
@@ -132,10 +130,7 @@ impl Target {
             Owners::Numeric => None,
             Owners::Names => Some(owners::to_send()?),
         };
-        let distrust = (!state.clean).then(|| Distrust {
-            since: state.last_sync_started.minus_secs(MARGIN_SECS),
-            until: wall(),
-        });
+        let distrust = state.end.start(wall());
         Ok(Self {
             path,
             fs,
@@ -175,9 +170,7 @@ impl SinkState {
             root,
             sink_id: random_id()?,
             standing: Standing::default(),
-            // Nothing in it was written by osync, so nothing is to be distrusted.
-            clean: true,
-            last_sync_started: wall(),
+            end: LastEnd::unknown(wall()),
             limits: None,
         })
     }
@@ -261,11 +254,7 @@ impl Daemon {
             owners,
             distrust,
         } = target;
-        // Until its end in order, this process leaves a target to be distrusted.
-        let state = SinkState {
-            clean: false,
-            ..state
-        };
+        // Its end is not in order until it has come to it.
         dir.save(&state)
             .map_err(|error| Error::io("write the state in", dir.path(), error))?;
         let identity = fs.identity();

@@ -108,7 +108,7 @@ impl Durability {
                     .into(),
             ));
         }
-        recorder.state.clean = true;
+        recorder.state.end.clean = true;
         recorder
             .dir
             .save(&recorder.state)
@@ -148,17 +148,16 @@ impl Recorder {
             // It is put away another time; what matters does not lie in it.
             tracing::debug!("the stage stays for now: {error}");
         }
-        let last_sync_started = wall();
+        let started = wall();
         let of = |what: &str, error: std::io::Error| {
             std::io::Error::new(error.kind(), format!("{what}: {error}"))
         };
         fs.sync().map_err(|error| of("sync of the target", error))?;
-        let state = SinkState {
+        let mut state = SinkState {
             standing: job.standing,
-            last_sync_started,
-            clean: false,
             ..self.state.clone()
         };
+        state.end.synced(started);
         let place = Escaped::path(self.dir.path());
         self.dir
             .save(&state)

@@ -44,9 +44,11 @@ impl<F: Fs> Exclusion<'_, F> {
         if let Some(kind) = wanted {
             self.admit(path, kind)?;
         }
-        // What cannot be looked at is reported by whoever is about to change it.
-        let Ok(there) = self.fs.stat(dir, name) else {
-            return Ok(true);
+        let there = match self.fs.stat(dir, name) {
+            Ok(there) => there,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(true),
+            // Whoever is about to change it may be able to look at it, and then does not ask again.
+            Err(error) => return Err(problem("stat", error.raw_os_error().unwrap_or(0))),
         };
         let is_dir = there.kind == Kind::Dir;
         if wanted.is_some_and(|kind| (kind == Kind::Dir) == is_dir) {
@@ -76,8 +78,12 @@ impl<F: Fs> Exclusion<'_, F> {
     /// nothing excluded, so that it can go as a whole.
     fn prune(&self, path: &RelPath) -> Result<bool, Refused> {
         let failed = |error: io::Error| problem("remove", error.raw_os_error().unwrap_or(0));
-        let found =
-            survey(self.fs, path, self.filter, self.brake.room(self.lane)).map_err(failed)?;
+        let most = self.brake.room(self.lane);
+        let found = survey(self.fs, path, self.filter, most).map_err(failed)?;
+        if found.removable > most {
+            // Nobody knows yet what the rest of it holds.
+            return Err(Box::new(Refusal::Halted));
+        }
         if !found.holds_excluded {
             return Ok(false);
         }

@@ -5,6 +5,7 @@ mod applying;
 pub mod brake;
 mod connecting;
 pub mod daemon;
+pub mod distrust;
 mod durability;
 mod exact;
 mod exclusion;

@@ -2,18 +2,14 @@
 
 use std::io;
 
-use crate::engine::walk::Suspicion;
 use crate::engine::work::{Detail, Finding};
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat};
+use crate::sink::distrust::Distrust;
 use crate::sink::removal::survey;
 use crate::source::reader::{Asked, list};
 use crate::tree::{Digest, Filter, Kind, ListEntry, Name, NameRange, RelPath, View};
 use crate::wire::message::{Answer, ENTRIES_MAX, Page};
-
-/// Files that a power cut may have left without their content: those whose change time lies between
-/// the start of the last sync that succeeded and the start of this process (rule 22).
-pub type Distrust = Suspicion;
 
 /// Compares a page with what is here.
 pub fn compare<F: Fs>(
@@ -22,7 +18,7 @@ pub fn compare<F: Fs>(
     dir: &RelPath,
     range: &NameRange,
     page: &Page,
-    distrust: Option<Distrust>,
+    distrust: Option<&Distrust>,
     filter: &Filter,
 ) -> Answer {
     let target = Target {
@@ -46,7 +42,7 @@ struct Target<'a, F: Fs> {
     windows: &'a Windows,
     dir: &'a RelPath,
     range: &'a NameRange,
-    distrust: Option<Distrust>,
+    distrust: Option<&'a Distrust>,
     filter: &'a Filter,
 }
 
@@ -93,7 +89,7 @@ impl<F: Fs> Target<'_, F> {
             after,
             names_max: most,
             detail: Detail::Everything,
-            suspicion: self.distrust,
+            is_suspect: &|stat| self.distrust.is_some_and(|distrust| distrust.holds(stat)),
             view: &View::default(),
         };
         let listed = list(self.fs, self.windows, self.filter, self.dir, &asked);

@@ -152,7 +152,7 @@ impl Level {
             after: self.after.as_ref(),
             names_max: PAGE_NAMES,
             detail: Detail::Kind,
-            suspicion: None,
+            is_suspect: &|_| false,
             view: &View::default(),
         };
         let (windows, all) = (Windows::default(), Filter::default());
@@ -161,6 +161,10 @@ impl Level {
             Ok(_) => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
             Err(finding) => return Err(error_of(&finding)),
         };
+        if !listed.suspects.is_empty() {
+            // Of a name that cannot be looked at nobody knows whether it is excluded.
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         self.more = listed.upto.is_some();
         self.after = listed.upto;
         let dir = open(fs, &self.path)?;

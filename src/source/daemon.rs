@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::fs::Fs;
 use crate::fs::real::{Reading, RealFs, RootIdentity, SourceNotes, ignore_lease_signal};
 use crate::owners;
-use crate::report::Limit;
+use crate::report::{Limit, Status};
 use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SourceState, StateDir, random, random_id};
 use crate::supervisor::Supervisor;
@@ -563,7 +563,7 @@ impl Daemon {
         };
         self.tell(now, event);
         // A sink whose session has just begun may be gone before the next housekeeping.
-        self.memory.note(now, &self.engine.status(now));
+        self.remember(now, &self.engine.status(now));
         Ok(())
     }
 
@@ -592,7 +592,11 @@ impl Daemon {
         }
         let status = self.engine.status(now);
         self.tell_unwatched(status.events.unwatched_dirs);
-        self.memory.note(now, &status);
+        self.remember(now, &status);
+    }
+
+    fn remember(&mut self, now: Now, status: &Status) {
+        self.memory.note(now, status, &self.engine.durable_as_of(now));
     }
 
     // ---- events of the file system -----------------------------------------------------------------
@@ -792,7 +796,7 @@ impl Daemon {
     /// Lets replies reach those who wait for them, and remembers where everything stands.
     async fn close(mut self) {
         let now = self.clock.now();
-        self.memory.note(now, &self.engine.status(now));
+        self.remember(now, &self.engine.status(now));
         tokio::join!(self.command.close(), self.data.close());
         self.memory.close();
     }

@@ -48,7 +48,14 @@ impl Memory {
 
     /// Takes in where the sinks stand, and has it written if that is news. To be called about once a
     /// second, whenever a sink may have come, and at the end.
-    pub(super) fn note(&mut self, now: Now, status: &Status) {
+    ///
+    /// `durable_as_of` says of each sink until when every change is durable, by the wall clock.
+    pub(super) fn note(
+        &mut self,
+        now: Now,
+        status: &Status,
+        durable_as_of: &BTreeMap<String, Time>,
+    ) {
         for sink in &status.sinks {
             // One that has left with everything has it for as long as nothing changes.
             let has_all = sink.lag_ms.is_none() && self.transfer_since.contains_key(&sink.sink);
@@ -59,9 +66,8 @@ impl Memory {
                 .transfer_since
                 .entry(sink.sink.clone())
                 .or_insert(now.wall);
-            let until = match sink.lag_ms {
-                None => now.wall,
-                Some(lag_ms) => before(now.wall, lag_ms),
+            let Some(&until) = durable_as_of.get(&sink.sink) else {
+                continue;
             };
             let known = self.state.durable_until.get(&sink.sink);
             // While the comparison that began with the session goes on, what an earlier process left
@@ -89,29 +95,19 @@ impl Memory {
         }
     }
 
-    /// True if what is saved says of each sink that everything was durable not long ago.
+    /// True if what is saved says of each sink that everything was durable not long ago. A clock that was
+    /// set back makes it later than what is known now, which would hide what changes from now on.
     fn quiet(&self) -> bool {
         const QUIET_SECS: i64 = 60;
         self.state.durable_until.iter().all(|(sink, until)| {
             let saved = self.saved.durable_until.get(sink);
-            saved.is_some_and(|saved| *saved > until.minus_secs(QUIET_SECS))
+            saved.is_some_and(|saved| until.minus_secs(QUIET_SECS) < *saved && saved <= until)
         })
     }
 
     /// Writes what is known at the end.
     pub(super) fn close(self) {
         self.writer.finish(self.state);
-    }
-}
-
-fn before(time: Time, ms: u64) -> Time {
-    const NANOS: i64 = 1_000_000_000;
-    let whole = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
-    let nanos = i64::from(time.nanos) - (ms % 1000) as i64 * 1_000_000;
-    let borrowed = i64::from(nanos < 0);
-    Time {
-        secs: time.secs.saturating_sub(whole).saturating_sub(borrowed),
-        nanos: (nanos + borrowed * NANOS) as u32,
     }
 }
 
@@ -148,26 +144,5 @@ impl Writer {
         let _ = self.states.send(state);
         drop(self.states);
         let _ = self.thread.join();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn goes_back_in_time_across_seconds() {
-        let time = Time {
-            secs: 10,
-            nanos: 200_000_000,
-        };
-        assert_eq!(
-            before(time, 1_500),
-            Time {
-                secs: 8,
-                nanos: 700_000_000
-            }
-        );
-        assert_eq!(before(time, 200), Time { secs: 10, nanos: 0 });
     }
 }

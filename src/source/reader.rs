@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::engine::walk::Suspicion;
 use crate::engine::work::{
     Detail, Finding, Further, INLINE_BYTES_MAX, Inode, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX,
     Links, Listed, LookName, Order, Seen,
@@ -125,7 +124,7 @@ impl<F: Fs> Reader<F> {
                     after: after.as_ref(),
                     names_max: *names_max,
                     detail: *detail,
-                    suspicion: *suspicion,
+                    is_suspect: &|stat| suspicion.is_some_and(|s| s.holds(stat.ctime)),
                     view,
                 };
                 list(fs, &self.windows, &self.filter, dir, &asked)
@@ -568,7 +567,7 @@ fn check_rename<F: Fs>(fs: &F, from: &RelPath, to: &RelPath) -> Result<Finding, 
 }
 
 /// Which names of a directory are listed, and what is wanted of each.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Asked<'a> {
     /// Names after this one.
     pub after: Option<&'a Name>,
@@ -576,8 +575,8 @@ pub struct Asked<'a> {
     pub names_max: usize,
     /// What of each.
     pub detail: Detail,
-    /// Which of them to name as suspects.
-    pub suspicion: Option<Suspicion>,
+    /// Which of them to name as suspects, directories never.
+    pub is_suspect: &'a dyn Fn(&Stat) -> bool,
     /// How they look where everything is wanted of them.
     pub view: &'a View,
 }
@@ -624,8 +623,7 @@ pub fn list<F: Fs>(
                 if let Some(links) = stat.as_ref().and_then(links_of) {
                     listed.linked.push((name.clone(), links));
                 }
-                let is_suspect = |stat: Stat| asked.suspicion.is_some_and(|s| s.holds(stat.ctime));
-                if entry.kind != Kind::Dir && stat.is_some_and(is_suspect) {
+                if entry.kind != Kind::Dir && stat.as_ref().is_some_and(asked.is_suspect) {
                     listed.suspects.push(name);
                 }
                 listed.entries.push(entry);

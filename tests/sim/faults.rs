@@ -180,9 +180,6 @@ impl Faults {
         if rng.once_in(3) {
             faults.filter = filter(FILTERS[rng.below(FILTERS.len())]);
             faults.planted = 2 + rng.below(8);
-            // Open bug: where a system call of the sink fails, excluded entries may go with a directory
-            // that is removed. Seeds 1217 and 11704969487419 show it without this line.
-            faults.write_error = 0;
         }
         // A problem that a source forgets when it dies is not yet looked at again like a lost event, which
         // calm runs would see.

@@ -18,6 +18,7 @@ use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
 use osync::report::{Limit, Phase, SinkStatus};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
+use osync::sink::distrust::LastEnd;
 use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
 use osync::source::watch::Watch;
 use osync::tree::{Kind, LimitKind, OwnerTables, RelPath, State as EntryState, Time, View};
@@ -28,7 +29,8 @@ use crate::faults::Faults;
 use crate::planted::Planted;
 use crate::rng::Rng;
 use crate::users::Users;
-use troubles::{Side, Troubles};
+pub use troubles::Side;
+use troubles::Troubles;
 
 /// Steps in which both trees must become equal once everything has healed.
 const HEALED_STEPS_MAX: u64 = 60_000;
@@ -74,8 +76,7 @@ struct SinkProcess {
 #[derive(Debug, Default, Clone)]
 struct State {
     standing: Standing,
-    clean: bool,
-    synced_at: Time,
+    end: LastEnd,
     durable_as_of: BTreeMap<String, Time>,
 }
 
@@ -185,7 +186,7 @@ impl World {
             next_wire: 0,
             instances: 0,
             state: State {
-                clean: true,
+                end: LastEnd::unknown(Time::default()),
                 ..State::default()
             },
             dst_seen: 0,
@@ -320,10 +321,7 @@ impl World {
             owners: self.target_owners.clone(),
             sync_interval_ms: 20,
         };
-        let distrust = (!self.state.clean).then(|| {
-            osync::engine::walk::Suspicion::new(self.state.synced_at, self.sink_now().wall)
-        });
-        self.state.clean = false;
+        let distrust = self.state.end.start(self.sink_now().wall);
         let mut out = Vec::new();
         let engine = Sink::new(settings, self.state.standing.clone(), &mut out);
         let mut applier = Applier::new(self.dst.clone(), Brake::new(1_000_000, 1.0), distrust);
@@ -679,7 +677,7 @@ impl World {
                 sink::Action::ReleaseBrake => process.applier.brake.release(),
                 sink::Action::Log { text, .. } => self.say(|| format!("sink: {text}")),
                 sink::Action::Exit { .. } => {
-                    self.state.clean = process.engine.is_settled();
+                    self.state.end.clean = process.engine.is_settled();
                     self.sink = None;
                     self.close_sink_wires();
                     return;
@@ -754,7 +752,7 @@ impl World {
         }
         self.dst.disk().sync();
         self.state.standing = standing;
-        self.state.synced_at = now;
+        self.state.end.synced(now);
         self.say(|| format!("sync, durable {}", self.state.standing.durable));
         self.sink_event(sink::Event::Synced {
             ok: true,
@@ -1032,9 +1030,9 @@ impl World {
             for (sink, time) in process.engine.durable_as_of(now) {
                 // As the daemon does it: while the comparison that began with the session goes on, what
                 // an earlier process left open is still open.
-                let known = self.state.durable_as_of.contains_key(sink);
+                let known = self.state.durable_as_of.contains_key(&sink);
                 if !known || process.transfer_since.is_some_and(|first| time > first) {
-                    self.state.durable_as_of.insert(sink.to_owned(), time);
+                    self.state.durable_as_of.insert(sink, time);
                 }
             }
         }

@@ -284,13 +284,16 @@ impl Source {
 
     /// Until when every change is known to be durable, by sink id, for the state directory. A stale
     /// value is older and only costs time: what changed since then is sent again after a restart.
-    pub fn durable_as_of(&self, now: Now) -> impl Iterator<Item = (&str, Time)> {
-        self.replicas.values().map(move |(sink, replica)| {
+    #[must_use]
+    pub fn durable_as_of(&self, now: Now) -> BTreeMap<String, Time> {
+        let sinks = self.replicas.values();
+        let as_of = sinks.map(|(sink, replica)| {
             let oldest = replica.oldest();
             let open_ms = oldest.map_or(now.ms, |stamp| stamp.since_ms);
             let open = Since::Ms(open_ms.min(self.queue_empty_ms));
-            (sink.as_str(), self.wall.earliest(open))
-        })
+            (sink.clone(), self.wall.earliest(open))
+        });
+        as_of.collect()
     }
 
     // ---- reports -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ use osync::tree::{Body, Entry, RelPath, State};
 use osync::wire::message::{Change, Lane, Refusal};
 
 use super::equal;
-use crate::world::World;
+use crate::world::{Side, World};
 use crate::world::steps::{mkdir, one, path, write};
 
 #[test]
@@ -143,4 +143,47 @@ fn huge_directory_excess() {
     }
     w.users().record(&w.dst.disk());
     w.must_settle();
+}
+
+/// An unclean stop, and a clock that is set back to before it, so that what the sink writes from now on has
+/// change times of that time: it trusts its own files all the same (seed 10913225048805).
+#[test]
+fn what_is_written_by_a_clock_set_back_is_built_on() {
+    let mut w = equal(&[("x", "old")]);
+    w.wait(100_000);
+    w.kill_sink();
+    w.restart_sink();
+    w.until("the sink is registered", World::sink_takes_changes);
+    w.must_settle();
+    let ahead_ms = -50_000;
+    for moment in [ahead_ms, 0, ahead_ms] {
+        w.set_clock(Side::Sink, moment);
+        w.write("x", "new");
+        w.ln("x", if moment == 0 { "z" } else { "y" });
+        w.must_settle();
+        w.rm(if moment == 0 { "z" } else { "y" });
+        w.must_settle();
+    }
+}
+
+/// The clock stands before the last sync when the sink starts after a power cut: files that changed since
+/// then are distrusted all the same, whichever way the clock was set, and though the source forgets too.
+#[test]
+fn a_clock_set_before_or_after_a_power_cut_hides_no_empty_file() {
+    const HOUR_MS: i64 = 3_600_000;
+    for (writing, starting) in [(0, -HOUR_MS), (HOUR_MS, 0), (-HOUR_MS, -HOUR_MS)] {
+        let mut w = equal(&[("x", "old")]);
+        w.set_clock(Side::Sink, writing);
+        w.write("y", "synced");
+        w.must_settle();
+        w.write("x", "newer");
+        w.flow();
+        w.power_cut_empties_files();
+        assert_eq!(w.file_at_sink("x"), Some(vec![0; 5]));
+        w.set_clock(Side::Sink, starting);
+        // A source that remembers sends again what was not durable.
+        w.forget_source();
+        w.restart_sink();
+        w.must_settle();
+    }
 }

@@ -1,8 +1,14 @@
 //! Histories of entries that take no part (rule 35).
 
+use osync::fs::memory::MemoryFs;
+use osync::sink::applier::Applier;
+use osync::sink::brake::Brake;
+use osync::tree::{Body, Entry, Metadata, RelPath, State};
+use osync::wire::message::{Change, Lane};
+
 use super::equal;
 use crate::world::World;
-use crate::world::steps::path;
+use crate::world::steps::{mkdir, one, path, write};
 
 /// A quiet world with these rules and these files, which are equal on both sides where they take part.
 fn filtered(rules: &str, files: &[(&str, &str)]) -> World {
@@ -273,4 +279,49 @@ fn half_a_rename_is_not_equal() {
     assert!(!world.says_converged(), "the other half may still come");
     world.must_settle();
     assert_eq!(world.inode_at_sink("a"), None);
+}
+
+/// Whichever system call of an applier fails, nothing excluded goes with the directory that holds it
+/// (seeds 1217, 11704969487419, 11742633328948).
+#[test]
+fn a_call_that_fails_takes_nothing_excluded_along() {
+    let wishes = [
+        State::Absent,
+        State::Present(file_meta(), Body::Content("new".into())),
+    ];
+    for wish in wishes {
+        for failing in 0..80 {
+            let fs = MemoryFs::default();
+            for dir in ["d", "d/e", "d/e/own"] {
+                mkdir(&mut fs.disk(), dir);
+            }
+            write(&mut fs.disk(), "d/x", b"1");
+            write(&mut fs.disk(), "d/e/own/kept", b"kept");
+            let applier = Applier::new(fs.clone(), Brake::new(9, 1.0), None);
+            applier.set_filter(crate::faults::filter("- own"));
+            let mut calls = 0;
+            fs.set_trouble(Some(Box::new(move |_| {
+                calls += 1;
+                (calls - 1 == failing).then_some(libc::EIO)
+            })));
+            let change = Change::Entries {
+                dir: RelPath::root(),
+                entries: vec![Entry {
+                    name: one("d"),
+                    state: wish.clone(),
+                }],
+            };
+            applier.apply(Lane::Live, change);
+            let kept = fs.disk().find(&path("d/e/own/kept"));
+            assert!(kept.is_ok(), "call {failing} failed");
+        }
+    }
+}
+
+fn file_meta() -> Metadata {
+    let fs = MemoryFs::default();
+    let mut disk = fs.disk();
+    write(&mut disk, "f", b"new");
+    let ino = disk.find(&path("f")).expect("it was just written");
+    disk.stat(ino).expect("it is there").metadata(Vec::new())
 }

@@ -1,7 +1,7 @@
 //! What is forgotten is not taken for unchanged, however long ago it happened (rule 21).
 
 use super::equal;
-use crate::world::World;
+use crate::world::{Side, World};
 
 /// Something of the same size and time was written a while ago, and no sink was there to be told.
 fn written_long_ago(files: &[(&str, &str)], at: &str) -> World {
@@ -81,4 +81,28 @@ fn a_problem_that_moves() {
         w.readable(to, true);
         w.must_settle();
     }
+}
+
+/// The clock was ahead when a change was made, and is set back before the source starts again: a change time
+/// that is still to come is no sign of an old file.
+#[test]
+fn a_change_from_the_future_survives_no_restart_unseen() {
+    let mut w = equal(&[("x", "old content")]);
+    w.kill_source();
+    w.set_clock(Side::Source, 3_600_000);
+    w.write_unseen("x", "new content");
+    w.set_clock(Side::Source, 10_000);
+    w.restart_source();
+    w.must_settle();
+}
+
+/// The clock is set back before the source starts again: no change is too old.
+#[test]
+fn a_change_before_a_restart_by_a_clock_set_back() {
+    let mut w = equal(&[("x", "old content")]);
+    w.kill_source();
+    w.set_clock(Side::Source, -3_600_000);
+    w.write_unseen("x", "new content");
+    w.restart_source();
+    w.must_settle();
 }

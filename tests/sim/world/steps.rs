@@ -590,6 +590,13 @@ impl World {
         self.ship();
     }
 
+    /// The source starts again, and its state directory is lost.
+    pub fn forget_source(&mut self) {
+        self.kill_source();
+        self.state.durable_as_of.clear();
+        self.restart_source();
+    }
+
     pub fn restart_source(&mut self) {
         self.start_source();
         self.connect_step();

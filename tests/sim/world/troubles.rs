@@ -109,10 +109,7 @@ impl World {
             _ => Side::Sink,
         };
         let ms = 1_000 << self.rng.below(6);
-        // A sink distrusts after an unclean stop what has a change time between two moments of its clock
-        // (rule 22). If the clock is set back to between them, further names wait until it has passed.
-        let distrusts = faults.sink_crash > 0 || faults.sink_power_cut > 0;
-        if clock && !(side == Side::Sink && distrusts) {
+        if clock {
             let range_ms = [5_000, 3_600_000, 3 * DAY_MS][self.rng.below(3)];
             let ahead_ms = self.rng.next() as i64 % range_ms;
             self.set_clock(side, ahead_ms);
