@@ -20,8 +20,10 @@ pub const HALVES_MAX: usize = 1024;
 /// What happened to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touch {
-    /// The name means something else than before: made, removed, moved in or out.
+    /// The name means something else than before: made, removed, moved out.
     Name,
+    /// It came from another name that nobody has told. What happened to it there may not have been seen.
+    Arrived,
     /// Its metadata changed.
     Attributes,
     /// Its content changed.
@@ -292,7 +294,7 @@ impl Bindings {
             } else {
                 PathEvent::Touched {
                     path: to,
-                    touch: Touch::Name,
+                    touch: Touch::Arrived,
                     is_dir,
                 }
             });

@@ -147,6 +147,7 @@ fn names(theirs: &[ListEntry], all: &[ListEntry], suspects: &[Name], mut more: b
     }
     excess.extend(mine.map(|other| other.name.clone()));
     excess.extend(unread(theirs, all, suspects));
+    excess.sort();
     if excess.len() > ENTRIES_MAX {
         excess.truncate(ENTRIES_MAX);
         more = true;

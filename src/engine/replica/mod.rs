@@ -425,12 +425,13 @@ impl Replica {
                     (Touch::Attributes, true) => Waiting::new(stamp, Want::DirMeta),
                     (Touch::Attributes, false) => Waiting::new(stamp, Want::Attributes),
                     (Touch::Name, _) => Waiting::new(stamp, Want::State),
+                    (Touch::Arrived, _) => self.arrival(stamp, *is_dir),
                     (Touch::Content | Touch::Closed, _) => {
                         Waiting::new(stamp, Want::State).with_content(stamp.pos)
                     }
                 };
                 let wish = Waiting {
-                    touched: *touch != Touch::Name,
+                    touched: wish.touched || !matches!(touch, Touch::Name | Touch::Arrived),
                     ..wish
                 };
                 self.touched(now, path, wish, *touch == Touch::Closed, out);
@@ -617,15 +618,23 @@ impl Replica {
         } = renaming;
         self.live
             .put_now(now.ms, from.clone(), Waiting::new(*stamp, Want::State));
-        let arrival = if *is_dir {
-            Waiting::replaced(*stamp)
-        } else {
-            Waiting::new(*stamp, Want::State)
-        };
-        self.live.put_now(now.ms, to.clone(), arrival);
+        self.live
+            .put_now(now.ms, to.clone(), self.arrival(*stamp, *is_dir));
         if *is_dir {
             self.backlog_walk.owe(from.clone(), Rescan::compare(*stamp));
             self.backlog_walk.owe(to.clone(), Rescan::compare(*stamp));
+        }
+    }
+
+    /// What is wanted of the new name of a rename that is told as looks. What happened under the old one may
+    /// have been looked for when nothing was there any more, before anybody knew of which inode it was a name.
+    fn arrival(&self, stamp: Stamp, is_dir: bool) -> Waiting {
+        match is_dir {
+            true => Waiting::replaced(stamp),
+            false => Waiting {
+                touched: self.holds_names_apart(),
+                ..Waiting::new(stamp, Want::State)
+            },
         }
     }
 

@@ -157,11 +157,7 @@ impl Replica {
             let wish = sent.wish_again(stamp);
             self.refused(now, number, lane, path, wish, refusal);
             if let Some((to, is_dir)) = whole {
-                let wish = if is_dir {
-                    Waiting::replaced(stamp)
-                } else {
-                    Waiting::new(stamp, Want::State)
-                };
+                let wish = self.arrival(stamp, is_dir);
                 self.queue(lane).put_now(now.ms, to, wish);
             }
         }

@@ -63,8 +63,8 @@ impl Source {
             }
             [true, false] if is_dir => (PathEvent::DirAppeared(to), from),
             [false, true] if is_dir => (PathEvent::DirVanished(from), to),
-            [true, false] => (touched(to), from),
-            [false, true] => (touched(from), to),
+            [true, false] => (touched(to, Touch::Arrived), from),
+            [false, true] => (touched(from, Touch::Name), to),
         };
         [event]
             .into_iter()
@@ -73,10 +73,10 @@ impl Source {
     }
 }
 
-fn touched(path: RelPath) -> PathEvent {
+fn touched(path: RelPath, touch: Touch) -> PathEvent {
     PathEvent::Touched {
         path,
-        touch: Touch::Name,
+        touch,
         is_dir: false,
     }
 }

@@ -360,3 +360,22 @@ fn a_search_that_cannot_list_a_directory() {
     w.must_settle();
     assert!(same_inode(&w.dst.disk(), "a/b", "b/a"));
 }
+
+/// A target without hard links: a new name is changed, keeping size and time, and gone when it is looked at,
+/// since it was renamed; under the new name nobody knows of the change, which is to be told to the other
+/// names all the same (seed 13783206432333).
+#[test]
+fn a_change_under_a_name_that_moves_before_it_is_known() {
+    let mut w = World::quiet_with(|faults| faults.names_apart = true);
+    w.write("a", "old content");
+    w.ln("a", "b");
+    w.must_settle();
+    super::long_after(&mut w);
+    w.ln("a", "new");
+    w.come_by("new");
+    w.write_unseen("new", "new content");
+    w.hear();
+    w.mv("new", "moved");
+    w.read_all();
+    w.must_settle();
+}

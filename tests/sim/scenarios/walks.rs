@@ -1,5 +1,11 @@
 //! Listings and walks (rules 4b, 4c), and what found its way into them.
 
+use osync::fs::memory::MemoryFs;
+use osync::sink::applier::Applier;
+use osync::sink::brake::Brake;
+use osync::tree::{NameRange, RelPath};
+use osync::wire::message::{Answer, Change, Lane, Page};
+
 use super::{equal, make};
 use crate::world::World;
 use crate::world::steps::{mkdir, one, path, write};
@@ -143,4 +149,38 @@ fn audits_leave_linked_names_alone() {
     let before = w.audited().0;
     w.until("two audits", |w| w.audited().0 >= before + 2);
     assert_eq!((w.take_content_sent(), w.audited().1), (0, 0));
+}
+
+/// A name of the target that cannot be looked at is in excess as well, and stands in its place: names in an
+/// answer are sorted (seed 16922431934645).
+#[test]
+fn an_answer_is_sorted_whatever_fails() {
+    for failing in 0..20 {
+        let fs = MemoryFs::default();
+        for name in ["a", "b", "c"] {
+            write(&mut fs.disk(), name, b"1");
+        }
+        let applier = Applier::new(fs.clone(), Brake::new(9, 1.0), None);
+        let mut calls = 0;
+        fs.set_trouble(Some(Box::new(move |_| {
+            calls += 1;
+            (calls - 1 == failing).then_some(libc::EIO)
+        })));
+        let change = Change::Listing {
+            dir: RelPath::root(),
+            range: NameRange {
+                after: None,
+                upto: None,
+            },
+            page: Page::Entries(Vec::new()),
+        };
+        let outcome = applier.apply(Lane::Live, change);
+        match outcome.answer {
+            Some(Answer::Names { excess, .. }) => {
+                let all = ["a", "b", "c"].map(one);
+                assert_eq!(excess, all, "call {failing} failed");
+            }
+            other => assert_eq!(other, Some(Answer::Failed(libc::EIO)), "{failing}"),
+        }
+    }
 }
