@@ -6,10 +6,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
+use crate::engine::walk::Suspicion;
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat, Way, open_way};
 use crate::report::Shortage;
-use crate::engine::walk::Suspicion;
 use crate::sink::brake::Brake;
 use crate::sink::distrust::Distrust;
 use crate::sink::exact::{self, Held};

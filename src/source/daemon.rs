@@ -596,7 +596,8 @@ impl Daemon {
     }
 
     fn remember(&mut self, now: Now, status: &Status) {
-        self.memory.note(now, status, &self.engine.durable_as_of(now));
+        self.memory
+            .note(now, status, &self.engine.durable_as_of(now));
     }
 
     // ---- events of the file system -----------------------------------------------------------------

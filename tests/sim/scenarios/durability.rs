@@ -8,8 +8,8 @@ use osync::tree::{Body, Entry, RelPath, State};
 use osync::wire::message::{Change, Lane, Refusal};
 
 use super::equal;
-use crate::world::{Side, World};
 use crate::world::steps::{mkdir, one, path, write};
+use crate::world::{Side, World};
 
 #[test]
 fn same_size_same_mtime_crash() {
