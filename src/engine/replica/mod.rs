@@ -254,6 +254,9 @@ pub struct Replica {
     pub(crate) view: Arc<View>,
     losses: Losses,
     last_epoch: u64,
+    /// The session that the last one went on from, which the sink still tells of if it never heard that the
+    /// last one had begun; 0 if a whole comparison began with the last one.
+    resumed_epoch: u64,
     content_after_ms: u64,
     /// Why, when that was last so.
     shortage: Option<Shortage>,
@@ -304,6 +307,7 @@ impl Replica {
             view: Arc::default(),
             losses: Losses::default(),
             last_epoch: 0,
+            resumed_epoch: 0,
             content_after_ms: 0,
             shortage: None,
             shortage_told: None,

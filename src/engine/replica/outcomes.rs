@@ -399,15 +399,23 @@ impl Replica {
         resume: Option<&ResumePoint>,
     ) {
         self.last_pos = stamp.pos;
-        let resume = resume.filter(|point| point.epoch == self.last_epoch && self.last_epoch != 0);
-        if let Some(point) = resume {
+        let resume = resume.filter(|point| point.epoch != 0);
+        let of_last = resume.filter(|point| point.epoch == self.last_epoch);
+        if let Some(point) = of_last {
             self.settle_up_to(point);
         }
         self.put_back_in_flight(now);
-        if !resume.is_some_and(|point| point.continuous) {
+        // A session that the sink never heard to have begun has changed nothing there.
+        let of_one_before = resume.filter(|point| point.epoch == self.resumed_epoch);
+        let goes_on = of_last
+            .or(of_one_before)
+            .filter(|point| point.continuous)
+            .map(|point| point.epoch);
+        if goes_on.is_none() {
             self.links.unlink_all();
             self.owe(RelPath::root(), Rescan::compare(stamp));
         }
+        self.resumed_epoch = goes_on.unwrap_or_default();
         self.last_epoch = epoch;
         self.sessions += 1;
         self.content_after_ms = 0;

@@ -357,16 +357,7 @@ impl Sink {
         let (true, true, Some(epoch)) = (seen, self.clean, self.epoch) else {
             return;
         };
-        self.order = Order::default();
-        self.synced_to = 0;
-        self.acknowledged = (0, 0);
         self.granted = self.settings.window;
-        self.continuous = true;
-        self.standing = Standing {
-            source_id: self.source_id.clone(),
-            epoch,
-            ..Standing::default()
-        };
         // Nothing is being applied now, and nothing is until the source knows of the success.
         out.push(Action::Filter(self.filter.clone()));
         out.push(Action::SendCommand(Command::RegistrationSuccess {
@@ -375,6 +366,23 @@ impl Sink {
         }));
         self.phase = Phase::Confirming {
             deadline_ms: now.ms + HANDSHAKE_MS,
+        };
+    }
+
+    /// The source has agreed, or sends already. Until then the last session is what a resume point tells of:
+    /// if the link is cut now, nothing of this one has taken place.
+    fn begin(&mut self, epoch: u64) {
+        if self.standing.epoch == epoch {
+            return;
+        }
+        self.order = Order::default();
+        self.synced_to = 0;
+        self.acknowledged = (0, 0);
+        self.continuous = true;
+        self.standing = Standing {
+            source_id: self.source_id.clone(),
+            epoch,
+            ..Standing::default()
         };
     }
 
@@ -398,6 +406,7 @@ impl Sink {
             }
             Command::RegistrationSuccessAcknowledgement { epoch } if ours(epoch) => {
                 if let Phase::Confirming { .. } = self.phase {
+                    self.begin(epoch);
                     self.phase = Phase::Transfer;
                     // Not 0: a source that registers us and then talks nonsense is met with a pause.
                     self.attempt = 1;
@@ -496,6 +505,7 @@ impl Sink {
                 if !flowing || self.epoch != Some(epoch) {
                     return;
                 }
+                self.begin(epoch);
                 let room = self.settings.window.messages as usize + SLACK_MESSAGES;
                 if !self.order.take(number, lane, change, room) {
                     self.reset("the source sent a number twice or beyond its credit", out);

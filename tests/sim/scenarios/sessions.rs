@@ -2,7 +2,8 @@
 
 use osync::wire::message::Refusal;
 
-use super::{at_every_moment, equal};
+use super::{at_every_moment, equal, make};
+use crate::world::World;
 
 #[test]
 fn rename_replayed() {
@@ -106,5 +107,30 @@ fn state_rolled_back() {
     w.write("x", "333");
     *w.dst.disk() = snapshot;
     w.restart_sink();
+    w.must_settle();
+}
+
+/// A link that holds for a few steps only, and often not even until a session has begun on both sides: a walk
+/// goes on where it was.
+#[test]
+fn a_walk_goes_on_over_a_flapping_link() {
+    let mut w = World::quiet_with(|faults| faults.page_names = 4);
+    for dir in 0..16 {
+        make(&w, &format!("d{dir:03}/f"), "1");
+    }
+    let mut sessions = 0;
+    while w.difference().is_some() {
+        w.register();
+        w.some_steps(60);
+        w.cut_all();
+        w.apply_all();
+        // The sink says that it is ready, and is not heard; then the source agrees, and is not heard.
+        for heard in [false, true] {
+            w.register_unheard(heard);
+            w.cut_all();
+        }
+        sessions += 1;
+        assert!(sessions < 450, "no headway: {:?}", w.difference());
+    }
     w.must_settle();
 }

@@ -13,8 +13,9 @@ use osync::sink::brake::Brake;
 use osync::source::watch::Watch;
 use osync::tree::{Kind, Name, RelPath, Time};
 use osync::wire::message::{Change, Command, Outcome, Refusal, Request};
+use osync::wire::{self, Frames};
 
-use super::{OPERATOR, State, World};
+use super::{OPERATOR, State, Wire, World};
 use crate::faults::Faults;
 
 /// Steps in which a condition of a scenario must come true.
@@ -572,6 +573,39 @@ impl World {
         }
     }
 
+    /// The sink registers as far as its part goes. Its success is `heard`, and then nothing of the answer, or
+    /// it is not.
+    pub fn register_unheard(&mut self, heard: bool) {
+        let is_success = |packet: &Option<Frames>| {
+            packet.as_ref().is_some_and(|frames| {
+                matches!(
+                    wire::decode_command(frames),
+                    Ok(Command::RegistrationSuccess { .. })
+                )
+            })
+        };
+        for _ in 0..PATIENCE_STEPS {
+            let told = |(_, (is_command, wire)): (&u64, &(bool, Wire))| {
+                *is_command && wire.up.iter().any(is_success)
+            };
+            if self.wires.iter().any(told) {
+                if heard {
+                    self.answer();
+                }
+                return;
+            }
+            self.connect_step();
+            self.ship();
+            self.sync();
+            match self.wires.iter().any(told) {
+                true => continue,
+                false => self.answer(),
+            }
+            self.wait(20);
+        }
+        panic!("the sink does not register");
+    }
+
     pub fn sync(&mut self) {
         self.sync_step();
     }
@@ -609,6 +643,8 @@ impl World {
         }
         self.ship();
         self.answer();
+        self.wires
+            .retain(|_, (_, wire)| !wire.up.is_empty() || !wire.down.is_empty());
         self.connect_step();
     }
 
