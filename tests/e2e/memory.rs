@@ -1,5 +1,7 @@
 //! How much memory the endpoints take: as much as their settings say, however much there is to do.
 
+#![allow(clippy::print_stdout, reason = "figures, for whoever asks for them")]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -6,7 +6,7 @@ use osync::engine::replica::Limits;
 use super::{equal, make};
 use crate::faults::Faults;
 use crate::world::World;
-use crate::world::steps::{mkdir, write};
+use crate::world::steps::{mkdir, path, write};
 
 fn remembering(set: impl FnOnce(&mut Faults)) -> World {
     World::quiet_with(|faults| {
@@ -18,8 +18,8 @@ fn remembering(set: impl FnOnce(&mut Faults)) -> World {
 
 fn equal_within(limits: Limits, files: &[&str]) -> World {
     let mut world = remembering(|faults| faults.remembered = limits);
-    for path in files {
-        make(&world, path, "content");
+    for file in files {
+        make(&world, file, "content");
     }
     world.must_settle();
     world.wait(2_000);
@@ -129,6 +129,37 @@ fn files_whose_heat_is_not_known_are_not_held_off() {
     let at_sink = |w: &World, file| w.file_at_sink(file).expect("it is there");
     assert_ne!(at_sink(&w, "hot"), b"4", "it is held off");
     assert_eq!(at_sink(&w, "other"), b"4", "no room to know its heat");
+    w.must_settle();
+}
+
+#[test]
+fn files_beyond_those_named_as_never_settling_are_sent() {
+    let files = ["a", "b", "c"];
+    let limits = Limits {
+        never_settling_max: 1,
+        ..Limits::default()
+    };
+    let mut w = equal_within(limits, &files);
+    let set_writers = |w: &World, open: bool| {
+        for file in files {
+            w.user_does(file, |disk| {
+                let ino = disk.find(&path(file)).expect("it is there");
+                disk.set_writer(ino, open);
+            });
+        }
+    };
+    set_writers(&w, true);
+    for round in 0..20 {
+        for file in files {
+            w.write(file, &format!("{round}"));
+        }
+        w.wait(500);
+        w.flow();
+    }
+    let is_sent = |file| w.file_at_sink(file) != Some(b"content".to_vec());
+    assert!(files.into_iter().all(is_sent));
+    assert_eq!(w.never_settling(), 1);
+    set_writers(&w, false);
     w.must_settle();
 }
 

@@ -454,6 +454,17 @@ impl World {
             .sum()
     }
 
+    /// Files that are named as never settling.
+    pub fn never_settling(&self) -> usize {
+        let process = self.source.as_ref().expect("a source");
+        let report = process.engine.queue_report(self.now());
+        report
+            .sinks
+            .iter()
+            .map(|sink| sink.never_settling.len())
+            .sum()
+    }
+
     /// Files that are held open for streaming.
     pub fn streams(&self) -> usize {
         self.source.as_ref().map_or(0, |p| p.streams.len())
