@@ -245,7 +245,11 @@ impl Replica {
                     self.streams.insert(stream, begun);
                 }
                 Seen::Unread if visit.is_some() => unread.push_back(name),
-                other => self.not_told(now, lane, path, wish, other),
+                other => {
+                    // It is looked at again outside of the visit, which would compare its subtree.
+                    let appeared = wish.appeared || visit.is_some();
+                    self.not_told(now, lane, path, Waiting { appeared, ..wish }, other);
+                }
             }
         }
         if let Some(visit) = visit.and_then(|id| self.walker(lane).visits.get_mut(&id)) {
@@ -548,6 +552,11 @@ impl Replica {
                 .collect();
             visit.step = Step::Look;
             self.listing_is_an_event(now, &dir, &range, rescan.stamp);
+            if listed.entries.is_empty() {
+                // No child is told, behind which its times would be set; names may have come and gone since it
+                // was looked at, before it was watched.
+                self.parent_meta(now, lane, &dir, rescan.stamp);
+            }
             return self.walker(lane).finish_if_done(id);
         }
         let ask_first = !full && listed.entries.len() > SMALL_PAGE;

@@ -614,6 +614,9 @@ impl Replica {
             }) => {
                 let count = names.len() as u32;
                 for (name, wish) in names {
+                    // Nobody may have told yet that it is a directory, whose subtree the visit would compare.
+                    let appeared = wish.appeared || visit.is_some();
+                    let wish = Waiting { appeared, ..wish };
                     self.queue(lane).put(now.ms, dir.join(&name), wish);
                 }
                 self.looked_for_visit(lane, visit, count);

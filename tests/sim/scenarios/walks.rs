@@ -8,7 +8,7 @@ use osync::wire::message::{Answer, Change, Lane, Page};
 
 use super::{equal, make};
 use crate::world::World;
-use crate::world::steps::{mkdir, one, path, write};
+use crate::world::steps::{Held, mkdir, one, path, write};
 
 #[test]
 fn listing_overtakes_read() {
@@ -183,4 +183,57 @@ fn an_answer_is_sorted_whatever_fails() {
             other => assert_eq!(other, Some(Answer::Failed(libc::EIO)), "{failing}"),
         }
     }
+}
+
+/// A listing cannot tell what a name is; it is looked at, which the end of the session interrupts. That it is a
+/// directory, with all that is to be compared below it, is not forgotten (seed 24859548156090).
+#[test]
+fn a_directory_that_a_listing_could_not_tell() {
+    let mut was_asked = false;
+    for failing in 0..8 {
+        let mut w = equal(&[("d/f", "1")]);
+        w.write("d/f", "22");
+        w.drop_events();
+        let listed = list_root(&mut w, |w| w.fail_next_read(failing));
+        w.tell(listed);
+        w.ship();
+        w.apply_all();
+        w.answer();
+        if w.asked("d") {
+            was_asked = true;
+            let late = w.look("d");
+            w.cut_all();
+            w.tell(late);
+        }
+        w.must_settle();
+    }
+    assert!(was_asked, "no listing failed at the name");
+}
+
+/// A reader lists the root for a rescan.
+fn list_root(w: &mut World, before: impl FnOnce(&mut World)) -> Held {
+    w.rescan("");
+    let looked = w.look("");
+    w.tell(looked);
+    before(w);
+    w.list("")
+}
+
+/// Names come and go in a new directory before it is watched, which changes its time alone
+/// (seed 24860866980382).
+#[test]
+fn an_empty_directory_changes_before_it_is_watched() {
+    let mut w = equal(&[("a", "1")]);
+    w.mkdir("b");
+    w.drop_events();
+    let listed = list_root(&mut w, |_| ());
+    w.tell(listed);
+    w.ship();
+    w.apply_all();
+    w.answer();
+    let looked = w.look("b");
+    w.mkdir("b/x");
+    w.rm_r("b/x");
+    w.tell(looked);
+    w.must_settle();
 }

@@ -24,6 +24,8 @@ pub struct Troubles {
     ahead_ms: [i64; 2],
     frozen_until: [u64; 2],
     stalled_until: u64,
+    /// Which call of the next order to a reader fails.
+    failing_call: Option<usize>,
     /// Until when the target takes nothing, the error number, and whether that is so only for new entries.
     closed: Option<(u64, i32, bool)>,
 }
@@ -138,7 +140,18 @@ impl World {
         };
     }
 
+    /// One system call of the next order to a reader fails, counted from 0.
+    pub fn fail_next_read(&mut self, call: usize) {
+        self.troubles.failing_call = Some(call);
+    }
+
     pub(super) fn trouble_of_reader(&mut self) -> Option<Trouble> {
+        if let Some(mut left) = self.troubles.failing_call.take() {
+            return Some(Box::new(move |_| {
+                left = left.wrapping_sub(1);
+                (left == usize::MAX).then_some(libc::EIO)
+            }));
+        }
         let often = self.faults.read_error;
         if self.healed || often == 0 {
             return None;
