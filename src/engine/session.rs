@@ -194,6 +194,20 @@ impl Sessions {
         Ok(())
     }
 
+    /// When all places are taken, the session that has waited longest for its data connections: who sends
+    /// requests and nothing else must not keep others out.
+    #[must_use]
+    pub fn place_of_unannounced(&self) -> Option<Peer> {
+        if self.by_command.len() < SINKS_MAX {
+            return None;
+        }
+        let waits = |session: &Session| matches!(session.state, State::Announcing { .. });
+        let mut sessions = self.by_command.iter();
+        sessions
+            .find(|(_, session)| waits(session))
+            .map(|(peer, _)| *peer)
+    }
+
     /// The session of the same process, which a new request of it replaces.
     #[must_use]
     pub fn of_instance(&self, sink_id: &str, instance: u64) -> Option<Peer> {

@@ -1,6 +1,10 @@
 //! Peers that break the protocol, announce what they never send, or take places and keep them.
 
-use std::time::Duration;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -323,4 +327,116 @@ async fn a_hostile_listener_ends_its_connection_only() {
             other => assert_eq!(other, Incoming::Closed),
         }
     }
+}
+
+/// Sends the same bytes without a pause, from a thread of its own, until it is told to stop or cannot go
+/// on; it gives up by itself, so that a test that it stops altogether fails instead of hanging.
+struct Flood {
+    until: Arc<AtomicBool>,
+    stream: std::net::TcpStream,
+    sending: JoinHandle<()>,
+}
+
+impl Flood {
+    fn start(stream: TcpStream, bytes: &[u8]) -> Self {
+        const GIVEN_UP: Duration = Duration::from_secs(5);
+        let mut stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let shared = stream.try_clone().unwrap();
+        let bytes = bytes.repeat(64 * 1024 / bytes.len());
+        let until = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&until);
+        let sending = std::thread::spawn(move || {
+            let started = Instant::now();
+            while !stop.load(Ordering::Relaxed)
+                && started.elapsed() < GIVEN_UP
+                && stream.write_all(&bytes).is_ok()
+            {}
+        });
+        Self {
+            until,
+            stream: shared,
+            sending,
+        }
+    }
+
+    /// Ends it; true if it still went on.
+    fn stop(self) -> bool {
+        let went_on = !self.sending.is_finished();
+        self.until.store(true, Ordering::Relaxed);
+        // It may wait until we read. It fails only if the other side has ended the connection.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        self.sending.join().unwrap();
+        went_on
+    }
+}
+
+#[tokio::test]
+async fn heartbeats_without_end_leave_others_their_turn() {
+    let (mut listener, address) = listener().await;
+    let pest = raw::dealer(&address).await;
+    let (number, _) = packet(&mut listener).await;
+    listener.keep(number);
+    let flood = Flood::start(pest, raw::PING);
+    for _ in 0..20 {
+        is_alive(&mut listener, &address).await;
+    }
+    assert!(flood.stop(), "others were served when the flood was over");
+}
+
+#[tokio::test]
+async fn who_says_too_much_and_goes_on_is_ended() {
+    let (mut listener, address) = listener().await;
+    let mut pest = raw::dealer(&address).await;
+    let (number, _) = packet(&mut listener).await;
+    pest.write_all(&announced(0x02)).await.unwrap();
+    let flood = Flood::start(pest, b"x");
+    assert_eq!(next(&mut listener).await, Incoming::Oversized(number));
+    assert!(flood.stop(), "it was noticed when the flood was over");
+    assert_eq!(next(&mut listener).await, Incoming::Gone(number));
+}
+
+#[tokio::test]
+async fn a_listener_that_sends_heartbeats_without_end_stops_nothing_else() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", server.local_addr().unwrap());
+    let serve = async {
+        let (mut stream, _) = server.accept().await.unwrap();
+        raw::handshake(&mut stream, &[("Socket-Type", "ROUTER")]).await;
+        stream
+    };
+    let ((mut connection, _), stream) =
+        within(async { tokio::join!(connection(&address), serve) }).await;
+    let flood = Flood::start(stream, raw::PING);
+    let other = tokio::time::sleep(Duration::from_millis(100));
+    tokio::select! {
+        incoming = connection.recv() => panic!("{incoming:?}"),
+        () = other => {}
+    }
+    assert!(
+        flood.stop(),
+        "nothing else happened until the flood was over"
+    );
+}
+
+#[tokio::test]
+async fn the_time_for_a_packet_begins_with_the_packet() {
+    let (mut listener, address) = listener_within(Limits {
+        patience: SOON,
+        ..generous()
+    })
+    .await;
+    let mut operator = raw::dealer(&address).await;
+    let (number, _) = packet(&mut listener).await;
+    listener.understood(number);
+    // A command that says nothing, in two pieces.
+    operator.write_all(b"\x04\x05").await.unwrap();
+    is_alive(&mut listener, &address).await;
+    operator.write_all(b"\x04PONG").await.unwrap();
+    let mut silent = raw::connected(&address).await;
+    ended(&mut listener, &mut silent).await;
+    operator.write_all(raw::FRAGMENT).await.unwrap();
+    is_alive(&mut listener, &address).await;
+    operator.write_all(&[b'x'; 197]).await.unwrap();
+    assert_eq!(packet(&mut listener).await.0, number);
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Mode, chmod};
+use rustix::fs::{Mode, fchmod};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -219,12 +219,13 @@ async fn listen_ipc(
     bound.map_err(|error| refused(address, error))
 }
 
-/// Binds and restricts the socket before it listens, so that nobody else ever gets in.
+/// Restricts the socket before it has a name: its file is made with these permissions, so that nobody
+/// else ever gets in, and whatever somebody puts in the place of the file is left alone.
 fn bind_ipc(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    chmod(path, Mode::RUSR | Mode::WUSR)?;
     net::listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }

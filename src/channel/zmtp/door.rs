@@ -63,6 +63,8 @@ impl Door {
     pub(super) async fn keep(mut self) -> io::Error {
         loop {
             tokio::select! {
+                // Those that have ended do not pile up, however many come.
+                biased;
                 Some(done) = self.opening.join_next() => if !self.opened(done).await {
                     return ErrorKind::BrokenPipe.into();
                 },

@@ -106,11 +106,13 @@ impl Listening<'_> {
                 return Ok(said);
             }
             if is_kept || !self.reader.is_inside() {
+                // What was begun before has ended, and had nothing to say.
+                deadline = None;
                 self.reader.fill(self.stream).await?;
                 continue;
             }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.patience);
-            match timeout_at(deadline, self.reader.fill(self.stream)).await {
+            let until = *deadline.get_or_insert_with(|| Instant::now() + self.patience);
+            match timeout_at(until, self.reader.fill(self.stream)).await {
                 Ok(filled) => filled?,
                 // It may have been kept meanwhile.
                 Err(_) if self.kept.load(Ordering::Relaxed) => {}

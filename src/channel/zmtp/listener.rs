@@ -289,17 +289,17 @@ impl Channel for Listener {
         let Some(link) = self.links.get(&peer).filter(|link| link.spoke) else {
             return;
         };
-        let bytes_max = if link.kept.load(Ordering::Relaxed) {
+        let is_kept = link.kept.load(Ordering::Relaxed);
+        let bytes_max = if is_kept {
             usize::MAX
         } else {
             self.limits.stranger_queue_bytes_max
         };
         if link.outlet.send(frames, bytes_max).is_err() {
-            tracing::warn!(
-                peer = peer.0,
-                "peer does not read what is sent to it: disconnected"
-            );
-            drop(self.dismiss(peer));
+            if is_kept {
+                tracing::warn!("a registered sink does not read what is sent to it: disconnected");
+            }
+            self.give_up(peer, "it does not read what is sent to it");
         }
     }
 

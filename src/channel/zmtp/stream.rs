@@ -1,11 +1,12 @@
 //! A connected socket, TCP or Unix, read and written through a shared reference.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use bytes::BufMut;
 use rustix::net::{Shutdown, shutdown, sockopt};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::address::Endpoint;
@@ -34,41 +35,34 @@ impl Stream {
     }
 
     /// Reads once, into the room that there is; 0 at the end. Safe to cancel.
+    ///
+    /// Each call uses up some of its task's turn (`async_io` does, while `readable` does not), so that a
+    /// peer that never stops sending leaves others theirs.
     pub(super) async fn read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
-        loop {
-            let read = match self {
-                Self::Tcp(stream) => {
-                    stream.readable().await?;
-                    stream.try_read_buf(buffer)
-                }
-                Self::Unix(stream) => {
-                    stream.readable().await?;
-                    stream.try_read_buf(buffer)
-                }
-            };
-            match read {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                other => return other,
+        let readable = Interest::READABLE;
+        match self {
+            Self::Tcp(stream) => {
+                let read = || stream.try_read_buf(buffer);
+                stream.async_io(readable, read).await
+            }
+            Self::Unix(stream) => {
+                let read = || stream.try_read_buf(buffer);
+                stream.async_io(readable, read).await
             }
         }
     }
 
-    /// Writes once, as much as there is room for. Safe to cancel.
+    /// Writes once, as much as there is room for. Safe to cancel, and fair as reading is.
     pub(super) async fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        loop {
-            let written = match self {
-                Self::Tcp(stream) => {
-                    stream.writable().await?;
-                    stream.try_write_vectored(slices)
-                }
-                Self::Unix(stream) => {
-                    stream.writable().await?;
-                    stream.try_write_vectored(slices)
-                }
-            };
-            match written {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                other => return other,
+        let writable = Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => {
+                let write = || stream.try_write_vectored(slices);
+                stream.async_io(writable, write).await
+            }
+            Self::Unix(stream) => {
+                let write = || stream.try_write_vectored(slices);
+                stream.async_io(writable, write).await
             }
         }
     }

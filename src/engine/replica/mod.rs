@@ -238,6 +238,8 @@ struct InFlight {
     stamp: Stamp,
     bytes: u64,
     subject: Subject,
+    /// Its outcome, if that is more than "done", has come.
+    answered: bool,
     /// Places of the entries that the sink refused.
     refused: Vec<u32>,
 }
@@ -845,6 +847,7 @@ impl Replica {
                 stamp,
                 bytes,
                 subject,
+                answered: false,
                 refused: Vec::new(),
             },
         );

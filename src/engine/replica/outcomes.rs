@@ -29,12 +29,17 @@ impl Replica {
             && durable <= applied
             && outcomes
                 .iter()
-                .all(|(number, _)| (1..=link.sent).contains(number));
+                .all(|(number, _)| (link.applied + 1..=link.sent).contains(number));
         if !sane {
             return false;
         }
-        // Outcomes count before the marks that cover them (rule 15).
+        // Outcomes count before the marks that cover them (rule 15), and once each: what they leave behind
+        // would grow without bounds otherwise.
         for (number, outcome) in outcomes {
+            let message = self.in_flight.get_mut(&number);
+            if message.is_some_and(|message| std::mem::replace(&mut message.answered, true)) {
+                return false;
+            }
             self.outcome(now, number, outcome);
         }
         self.mark_applied(now, applied);
@@ -623,5 +628,72 @@ impl InFlight {
             Subject::Rename { from, to, .. } => vec![from.clone(), to.clone()],
             Subject::Listing { .. } | Subject::Stage { .. } => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::engine::replica::Limits;
+    use crate::engine::wall::WallClock;
+    use crate::tree::{Entry, State};
+    use crate::wire::message::Change;
+
+    /// A replica with a session in which two names were sent, each in a message of its own.
+    fn with_two_sent() -> Replica {
+        let now = Now::default();
+        let stamp = Stamp {
+            pos: 1,
+            since_ms: 0,
+            made: Since::Ms(0),
+        };
+        let mut replica = Replica::new(1, Limits::default(), WallClock::new(now));
+        let credit = Credit {
+            bytes: 1 << 20,
+            messages: 16,
+        };
+        replica.attach(now, stamp, 7, vec![Peer(1)], credit, None);
+        for name in ["one", "two"] {
+            let name = Name::new(name.as_bytes()).unwrap();
+            let subject = Subject::Entries {
+                dir: RelPath::root(),
+                names: vec![(name.clone(), Sent::default())],
+            };
+            let change = Change::Entries {
+                dir: RelPath::root(),
+                entries: vec![Entry {
+                    name,
+                    state: State::Absent,
+                }],
+            };
+            replica.number(now, Lane::Live, stamp, change, subject, &mut Vec::new());
+        }
+        replica
+    }
+
+    /// Whether an acknowledgement with outcomes of these numbers can be true.
+    fn sane(replica: &mut Replica, numbers: &[u64], applied: u64) -> bool {
+        let outcome = Outcome {
+            refused: vec![(0, Refusal::Mismatch)],
+            ..Outcome::default()
+        };
+        let outcomes = numbers.iter().map(|&n| (n, outcome.clone())).collect();
+        replica.acknowledged(Now::default(), outcomes, applied, 0, Credit::default())
+    }
+
+    #[test]
+    fn a_number_has_one_outcome_before_its_mark() {
+        assert!(sane(&mut with_two_sent(), &[2, 1], 2));
+        for numbers in [&[1, 1][..], &[3], &[u64::MAX]] {
+            assert!(!sane(&mut with_two_sent(), numbers, 0), "{numbers:?}");
+        }
+        let mut replica = with_two_sent();
+        assert!(sane(&mut replica, &[2], 0));
+        assert!(!sane(&mut replica, &[2], 0), "a second time");
+        let mut replica = with_two_sent();
+        assert!(sane(&mut replica, &[], 1));
+        assert!(!sane(&mut replica, &[1], 1), "behind its mark");
     }
 }

@@ -6,8 +6,8 @@ use super::Now;
 use super::session::{Heartbeat, Pulse};
 use crate::tree::{Filter, OwnerTables, TargetLimits};
 use crate::wire::message::{
-    Change, Command, Credit, ErrorAnswer, ErrorCode, Lane, Outcome, RegistrationRequest,
-    ResumePoint, ToSink, ToSource, VERSION,
+    Change, Command, Credit, ENTRY_COST, ErrorAnswer, ErrorCode, Lane, Outcome,
+    RegistrationRequest, ResumePoint, ToSink, ToSource, VERSION,
 };
 use order::Order;
 
@@ -130,8 +130,13 @@ const SYNC_RETRY_MS: u64 = 1_000;
 const HANDSHAKE_MS: u64 = 60_000;
 /// How long an orderly end waits for the source's agreement, in milliseconds.
 const LEAVE_MS: u64 = 30_000;
-/// Messages beyond the window that a source may send: those that give up streams are not held back.
-const SLACK_MESSAGES: usize = 64;
+/// What a source may send beyond the window: messages that give up streams are not held back.
+const SLACK: Credit = Credit {
+    messages: 64,
+    bytes: 64 * ENTRY_COST as u64,
+};
+/// Sessions in a row that ended with nonsense and make the next pause longer; further ones do not.
+const NONSENSE_MAX: u32 = 16;
 /// Outcomes in one acknowledgement.
 const OUTCOMES_MAX: usize = 256;
 /// Names in the answers and places in the outcomes of one acknowledgement; a name has at most 255
@@ -160,6 +165,8 @@ pub struct Sink {
     settings: Settings,
     phase: Phase,
     attempt: u32,
+    /// Sessions in a row that ended because of what the source said.
+    nonsense: u32,
     /// Heartbeat of the command connection, then of the data connections.
     pulses: Vec<Pulse>,
     seen: Vec<Option<u64>>,
@@ -194,6 +201,7 @@ impl Sink {
             settings,
             phase: Phase::Connecting,
             attempt: 0,
+            nonsense: 0,
             pulses: Vec::new(),
             seen: Vec::new(),
             nonces: Vec::new(),
@@ -221,7 +229,7 @@ impl Sink {
             Event::Connected(nonces) => self.connected(now, nonces, out),
             Event::Command(message) => self.command(now, message, out),
             Event::Data(connection, message) => self.data(now, connection, message, out),
-            Event::Malformed(why) => self.reset(&format!("the source sent {why}"), out),
+            Event::Malformed(why) => self.distrust(&format!("the source sent {why}"), out),
             Event::Lost(why) => self.reset(&why, out),
             Event::Applied(number, outcome) => self.order.done(number, outcome),
             Event::Synced { ok, took_ms } => self.synced(now, ok, took_ms, out),
@@ -399,8 +407,8 @@ impl Sink {
             Command::RegistrationSuccessAcknowledgement { epoch } if ours(epoch) => {
                 if let Phase::Confirming { .. } = self.phase {
                     self.phase = Phase::Transfer;
-                    // Not 0: a source that registers us and then talks nonsense is met with a pause.
-                    self.attempt = 1;
+                    // A source that registers us and then talks nonsense is met with a pause that grows.
+                    self.attempt = 1 + self.nonsense;
                     out.push(Action::Log {
                         urgent: false,
                         text: format!("registered, session {epoch:016x}"),
@@ -421,7 +429,7 @@ impl Sink {
             Command::Ping { token } => out.push(Action::SendCommand(Command::Pong { token })),
             Command::Pong { .. } => {}
             Command::Error(error) => self.refused(error, out),
-            _ => self.reset("the source sent a message out of phase", out),
+            _ => self.distrust("the source sent a message out of phase", out),
         }
     }
 
@@ -436,6 +444,13 @@ impl Sink {
         }
     }
 
+    /// The source said what no source says: the session is over, and the next one begins later.
+    fn distrust(&mut self, why: &str, out: &mut Vec<Action>) {
+        let nonsense = (self.nonsense + 1).min(NONSENSE_MAX);
+        self.reset(why, out);
+        self.nonsense = nonsense;
+    }
+
     /// The session is over; another is tried for, as long as it takes.
     fn reset(&mut self, why: &str, out: &mut Vec<Action>) {
         if self.phase == Phase::Connecting {
@@ -448,6 +463,9 @@ impl Sink {
                 urgent: false,
                 text,
             });
+        }
+        if self.is_confirmed() {
+            self.nonsense = 0;
         }
         self.order.forget_waiting();
         self.clean = false;
@@ -496,9 +514,13 @@ impl Sink {
                 if !flowing || self.epoch != Some(epoch) {
                     return;
                 }
-                let room = self.settings.window.messages as usize + SLACK_MESSAGES;
+                let window = self.settings.window;
+                let room = Credit {
+                    messages: window.messages + SLACK.messages,
+                    bytes: window.bytes + SLACK.bytes,
+                };
                 if !self.order.take(number, lane, change, room) {
-                    self.reset("the source sent a number twice or beyond its credit", out);
+                    self.distrust("the source sent a number twice or beyond its credit", out);
                 }
             }
         }

@@ -31,6 +31,8 @@ pub(super) struct Order {
     work: BTreeMap<u64, Work>,
     ready: VecDeque<u64>,
     running: usize,
+    /// What everything that is here costs of the credit.
+    cost: u64,
     outcomes: VecDeque<(u64, Outcome)>,
     exceptions: VecDeque<u64>,
     exceptions_from: u64,
@@ -40,11 +42,14 @@ pub(super) struct Order {
 
 impl Order {
     /// Takes a numbered change. False if the number was there already or there is no room for it.
-    pub(super) fn take(&mut self, number: u64, lane: Lane, change: Change, room: usize) -> bool {
+    pub(super) fn take(&mut self, number: u64, lane: Lane, change: Change, room: Credit) -> bool {
         let known = number <= self.arrived || self.early.contains_key(&number);
-        if known || self.early.len() + self.work.len() >= room {
+        let messages = (self.early.len() + self.work.len()) as u64;
+        let cost = self.cost + change.cost();
+        if known || messages >= room.messages || cost > room.bytes {
             return false;
         }
+        self.cost = cost;
         self.early.insert(number, (lane, change));
         while let Some((lane, change)) = self.early.remove(&(self.arrived + 1)) {
             self.arrived += 1;
@@ -102,6 +107,7 @@ impl Order {
             return;
         };
         self.running -= 1;
+        self.cost -= work.cost;
         self.freed.bytes += work.cost;
         self.freed.messages += 1;
         for waiter in work.waiters {
@@ -144,6 +150,7 @@ impl Order {
         self.ready.clear();
         let applied = self.applied();
         self.work.retain(|_, work| work.change.is_none());
+        self.cost = self.work.values().map(|work| work.cost).sum();
         for work in self.work.values_mut() {
             work.waiters.clear();
         }

@@ -99,7 +99,7 @@ fn a_sync_that_began_before_the_cut_prepares_no_session() {
     let change = ToSink::Change {
         epoch: EPOCH,
         number: 1,
-        lane: crate::wire::message::Lane::Live,
+        lane: Lane::Live,
         change: Change::Abandon { stream: 1 },
     };
     sink.handle(now, Event::Data(0, change), &mut out);
@@ -122,4 +122,92 @@ fn a_sync_that_began_before_the_cut_prepares_no_session() {
     // Stages of the old session are freed, and what was applied since that sync began is synced.
     assert_eq!(syncs(&out), 2, "{out:?}");
     assert!(out.contains(&Action::FreeStages), "{out:?}");
+}
+
+/// A sink in transfer.
+fn transferring() -> (Sink, Vec<Action>) {
+    let (mut sink, mut out) = confirming();
+    begin(&mut sink, &mut out);
+    out.clear();
+    (sink, out)
+}
+
+fn begin(sink: &mut Sink, out: &mut Vec<Action>) {
+    let begun = Command::RegistrationSuccessAcknowledgement { epoch: EPOCH };
+    sink.handle(Now::default(), Event::Command(begun), out);
+}
+
+fn attempts(out: &[Action]) -> Vec<u32> {
+    let attempt = |action: &Action| match action {
+        Action::Connect { attempt } => Some(*attempt),
+        _ => None,
+    };
+    out.iter().filter_map(attempt).collect()
+}
+
+#[test]
+fn more_bytes_than_were_granted_end_the_session() {
+    let (mut sink, mut out) = transferring();
+    // The first is missing, so that none of them can begin.
+    for number in 2..=10 {
+        let change = ToSink::Change {
+            epoch: EPOCH,
+            number,
+            lane: Lane::Live,
+            change: Change::Chunk {
+                stream: 1,
+                offset: 0,
+                hole: 0,
+                data: bytes::Bytes::from_static(&[0; 256 * 1024]),
+                size: 1 << 30,
+            },
+        };
+        sink.handle(Now::default(), Event::Data(0, change), &mut out);
+    }
+    assert_eq!(
+        attempts(&out).len(),
+        1,
+        "2.25 MiB were taken, 1 MiB was granted"
+    );
+}
+
+#[test]
+fn a_source_that_registers_and_talks_nonsense_is_met_with_growing_pauses() {
+    let (mut sink, mut out) = transferring();
+    let now = Now::default();
+    let mut again = |nonsense: bool| {
+        let end = match nonsense {
+            true => Event::Malformed("nonsense".to_owned()),
+            false => Event::Lost("cut".to_owned()),
+        };
+        sink.handle(now, end, &mut out);
+        let attempt = attempts(&out);
+        sink.advance(now, &mut out);
+        let synced = Event::Synced {
+            ok: true,
+            took_ms: 1,
+        };
+        sink.handle(now, synced, &mut out);
+        sink.handle(now, Event::Connected(vec![NONCE]), &mut out);
+        let acknowledgement = Command::RegistrationRequestAcknowledgement {
+            epoch: EPOCH,
+            source_id: "source".to_owned(),
+            payload_bytes_max: 1,
+            root: String::new(),
+            filter: Filter::default(),
+        };
+        sink.handle(now, Event::Command(acknowledgement), &mut out);
+        let seen = Event::Data(0, ToSink::Synchronisation { nonce: NONCE });
+        sink.handle(now, seen, &mut out);
+        sink.advance(now, &mut out);
+        begin(&mut sink, &mut out);
+        assert!(sink.in_transfer());
+        out.clear();
+        attempt
+    };
+    let nonsense: Vec<_> = (0..4).flat_map(|_| again(true)).collect();
+    assert_eq!(nonsense, [1, 2, 3, 4]);
+    // A link that breaks is another matter, and the source has behaved since.
+    assert_eq!(again(false), [5]);
+    assert_eq!([again(false), again(true)].concat(), [1, 1]);
 }

@@ -52,10 +52,14 @@ impl Source {
             Command::Pong { .. } => {}
             Command::Request { id, request } => self.request(now, peer, id, request, out),
             Command::Error(error) => {
-                out.push(Action::Log {
-                    urgent: false,
-                    text: format!("a peer reports: {}", error.message),
-                });
+                // Strangers have no say in the log.
+                if let Some(session) = self.sessions.by_command.get(&peer) {
+                    let text = format!("sink {} reports: {}", session.sink_id, legible(&error));
+                    out.push(Action::Log {
+                        urgent: false,
+                        text,
+                    });
+                }
                 self.end_session(now, peer, out);
             }
             other => {
@@ -153,6 +157,12 @@ impl Source {
             let text = "this connection has registered already".to_owned();
             refuse(peer, ErrorCode::OutOfPhase, text, out);
             return self.end_session(now, peer, out);
+        }
+        if let Some(oldest) = self.sessions.place_of_unannounced() {
+            let text =
+                "another took its place before its data connections were announced".to_owned();
+            refuse(oldest, ErrorCode::Busy, text, out);
+            self.end_session(now, oldest, out);
         }
         if let Err((code, text)) = self.sessions.check(&request) {
             out.push(Action::Log {
@@ -321,8 +331,10 @@ impl Source {
         for (data, ..) in &session.data {
             out.push(Action::DropData { peer: *data });
         }
+        let mut was_attached = false;
         if let Some((_, replica)) = self.replicas.get_mut(&session.key) {
             replica.detach(now, out);
+            was_attached = replica.sessions > 0;
         }
         match session.state {
             // It asked to be let go, and nothing is owed to it.
@@ -334,6 +346,10 @@ impl Source {
                 });
             }
             State::Terminating => {}
+            // It was never a sink: nobody waits for it, and it takes nobody's place.
+            State::Announcing { .. } | State::Synchronising { .. } if !was_attached => {
+                self.replicas.remove(&session.key);
+            }
             _ => {
                 let text = format!(
                     "the session with sink {} is over; its changes are kept",
@@ -540,6 +556,13 @@ pub(super) fn refuse(peer: Peer, code: ErrorCode, message: String, out: &mut Vec
     });
 }
 
+/// What a peer says, fit for a log: on one line, and not long.
+fn legible(error: &ErrorAnswer) -> String {
+    const CHARS_MAX: usize = 256;
+    let start: String = error.message.chars().take(CHARS_MAX).collect();
+    start.escape_debug().to_string()
+}
+
 fn variant_name(message: &Command) -> String {
     let text = format!("{message:?}");
     text.split([' ', '(', '{'])
@@ -547,3 +570,6 @@ fn variant_name(message: &Command) -> String {
         .unwrap_or_default()
         .to_owned()
 }
+
+#[cfg(test)]
+mod tests;
