@@ -208,7 +208,7 @@ impl Replica {
     }
 
     /// The name means something else by now, or nothing. What happened to its inode before that is seen
-    /// under another of its names, if one is known.
+    /// under another of its names; if others may exist of which none is known, by a walk.
     pub(super) fn look_elsewhere(&mut self, path: &RelPath, wish: &Waiting) {
         let Some(group) = self.links.of(path).filter(|_| wish.touched) else {
             return;
@@ -225,6 +225,8 @@ impl Replica {
                 ..Waiting::new(wish.stamp, want).with_content(wish.content_pos)
             };
             self.live.put(0, other, look);
+        } else if group.is_incomplete() {
+            self.owe(RelPath::root(), self.of_forgotten(wish.stamp));
         }
     }
 

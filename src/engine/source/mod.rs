@@ -379,7 +379,7 @@ impl Source {
         }
         if now.ms >= self.rewalk_ms {
             self.rewalk_ms = now.ms + REWALK_MS;
-            self.rewalk_unwatched(now);
+            self.rewalk_unwatched(now, out);
         }
         self.tick_sessions(now, out);
     }
@@ -550,8 +550,9 @@ impl Source {
         self.unwatched.is_empty() && self.unwatched_more == 0
     }
 
-    /// Directories without a watch are compared instead; those below one are covered by it.
-    fn rewalk_unwatched(&mut self, now: Now) {
+    /// Directories without a watch are compared instead; those below one are covered by it. Each is asked for
+    /// its watch again as well: no walk does that for one that has gone or has become something else.
+    fn rewalk_unwatched(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.watches_all() {
             return;
         }
@@ -560,6 +561,7 @@ impl Source {
             tops.push((RelPath::root(), self.unwatched_more_since_ms));
         }
         for (path, since_ms) in &mut self.unwatched {
+            out.push(Action::Bind { path: path.clone() });
             let since_ms = std::mem::replace(since_ms, now.ms);
             match tops.last_mut() {
                 Some((top, since)) if top.covers(path) => *since = since_ms.min(*since),

@@ -179,7 +179,7 @@ impl Source {
         for event in given_up {
             self.path_event(now, event, out);
         }
-        self.rewalk_unwatched(now);
+        self.rewalk_unwatched(now, out);
         let pos = self.pos;
         for (_, replica) in self.replicas.values_mut() {
             replica.hurry(pos);

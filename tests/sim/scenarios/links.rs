@@ -379,3 +379,19 @@ fn a_change_under_a_name_that_moves_before_it_is_known() {
     w.read_all();
     w.must_settle();
 }
+
+/// A further name is changed and gone before the other name of its inode was searched for: the change is to be
+/// told by that one, which nobody has named (seed 28025093599359).
+#[test]
+fn a_change_under_a_name_that_goes_before_the_other_is_known() {
+    let mut w = equal(&[("c", "old content")]);
+    super::long_after(&mut w);
+    w.ln("c", "a");
+    w.hear();
+    w.read_all();
+    w.hear();
+    w.write("a", "new content");
+    w.hear();
+    w.rm("a");
+    w.must_settle();
+}
