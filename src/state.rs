@@ -17,11 +17,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::engine::carryover::Carryover;
 use crate::engine::sink::Standing;
 use crate::error::Error;
 use crate::fs::real::RootIdentity;
 use crate::sink::distrust::LastEnd;
-use crate::tree::{Escaped, TargetLimits, Time};
+use crate::tree::{Escaped, TargetLimits};
 
 /// Which end of a replication a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +75,8 @@ pub struct SourceState {
     pub mounts: Vec<KnownRoot>,
     /// Random; resume points of sinks hold for this source alone.
     pub source_id: String,
-    /// By sink id: everything that changed before is durable on that sink.
-    pub durable_until: BTreeMap<String, Time>,
+    /// What each sink has for good, by sink id.
+    pub carryover: BTreeMap<String, Carryover>,
 }
 
 /// What a sink remembers.
@@ -268,8 +269,7 @@ mod tests {
     fn reads_a_source_that_knew_no_mounts() {
         let base = tempfile::tempdir().unwrap();
         let dir = open(base.path(), "/srv/a").unwrap();
-        let text =
-            r#"{"root":{"path":"/srv/a","dev":1,"ino":2},"source_id":"s","durable_until":{}}"#;
+        let text = r#"{"root":{"path":"/srv/a","dev":1,"ino":2},"source_id":"s","carryover":{}}"#;
         std::fs::write(dir.path().join(STATE_FILE), text).unwrap();
         let state: SourceState = dir.load().unwrap().unwrap();
         assert_eq!(state.mounts, []);

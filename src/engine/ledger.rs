@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+use super::carryover::OldProblem;
 use super::{Now, Since};
 use crate::tree::RelPath;
 
@@ -14,7 +17,7 @@ pub const RETRY_MIN_MS: u64 = 1_000;
 pub const RETRY_MAX_MS: u64 = 60_000;
 
 /// On which side an operation failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Side {
     /// Reading.
     Source,
@@ -55,6 +58,17 @@ pub struct Problem {
     /// The message that was refused, or the last one sent when reading failed; only a later one
     /// clears the problem.
     pub number: u64,
+}
+
+impl Problem {
+    /// When something at or below the path was first left open, by [`Now::ms`].
+    #[must_use]
+    pub fn open_ms(&self) -> u64 {
+        match self.open_since {
+            Since::Ms(ms) => ms.min(self.since_ms),
+            Since::Ever | Since::Earlier(_) => self.since_ms,
+        }
+    }
 }
 
 /// How an operation failed.
@@ -167,6 +181,22 @@ impl Ledger {
         self.problems.insert(path, problem);
     }
 
+    /// Takes over a problem of an earlier process. It is tried again at once.
+    pub fn restore(&mut self, now: Now, old: OldProblem) {
+        let failure = Failure {
+            side: old.side,
+            operation: &old.operation,
+            errno: old.errno,
+            halted: false,
+            number: 0,
+            made: Since::Earlier(old.until),
+        };
+        self.failed(now, old.path.clone(), failure);
+        if let Some(problem) = self.problems.get_mut(&old.path) {
+            problem.retry_ms = now.ms;
+        }
+    }
+
     /// The same for a path whose problem stands for those below it from now on.
     pub fn failed_with_all_below(&mut self, now: Now, path: RelPath, failure: Failure<'_>) {
         let made = match self.clear_below(&path) {
@@ -207,14 +237,14 @@ impl Ledger {
         }
     }
 
-    /// A message with this number was done for the path. If that ended a problem, it tells since when
-    /// changes at or below the path may have been forgotten.
-    pub fn clear(&mut self, path: &RelPath, number: u64) -> Option<Since> {
+    /// A message with this number was done for the path. Returns the problem if that ended one: changes at
+    /// or below the path may have been forgotten.
+    pub fn clear(&mut self, path: &RelPath, number: u64) -> Option<Problem> {
         let problem = self.problems.get(path)?;
         if problem.number >= number {
             return None;
         }
-        Some(self.remove(path)?.open_since)
+        self.remove(path)
     }
 
     /// The problems at a path and below it, and since when changes there may have been forgotten.
@@ -297,6 +327,12 @@ impl Ledger {
         Some(self.unlisted_since)
     }
 
+    /// Since when changes may have been forgotten by problems that found no room.
+    #[must_use]
+    pub fn unlisted_since(&self) -> Option<Since> {
+        (self.unlisted > 0).then_some(self.unlisted_since)
+    }
+
     /// When the next problem must be tried again.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
@@ -316,6 +352,8 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const EARLIER: crate::tree::Time = crate::tree::Time { secs: 1, nanos: 0 };
 
     const FAILURE: Failure<'static> = Failure {
         side: Side::Sink,
@@ -365,10 +403,14 @@ mod tests {
         ledger.failed(at(2), path("e"), FAILURE);
         ledger.failed_with_all_below(at(3), path("d"), FAILURE);
         assert_eq!(ledger.len(), 2);
+        let clear = |ledger: &mut Ledger, at| {
+            let problem = ledger.clear(&path(at), 2);
+            problem.map(|problem| problem.open_since)
+        };
         assert_eq!(ledger.clear(&path("d"), 1), None);
-        ledger.leave_to_above(&path("e/g"), Since::EarlierProcess);
-        assert_eq!(ledger.clear(&path("d"), 2), Some(Since::Ms(1)));
-        assert_eq!(ledger.clear(&path("e"), 2), Some(Since::EarlierProcess));
+        ledger.leave_to_above(&path("e/g"), Since::Earlier(EARLIER));
+        assert_eq!(clear(&mut ledger, "d"), Some(Since::Ms(1)));
+        assert_eq!(clear(&mut ledger, "e"), Some(Since::Earlier(EARLIER)));
     }
 
     #[test]

@@ -10,9 +10,11 @@
 //!   the same inode.
 //! - [`work`]: what readers are asked.
 //! - [`session`]: registration, heartbeat and termination, as the source keeps them.
+//! - [`carryover`]: what outlives a process of the source.
 //! - [`source`], [`sink`]: the two machines that put these together.
 
 pub mod bindings;
+pub mod carryover;
 pub mod footprint;
 pub mod ledger;
 pub mod links;
@@ -56,8 +58,8 @@ pub struct Stamp {
 pub enum Since {
     /// At any time: the sink may hold another file altogether.
     Ever,
-    /// Since what an earlier process of the source has told last.
-    EarlierProcess,
+    /// Since this moment of the wall clock, as an earlier process of the source noted it.
+    Earlier(Time),
     /// Since this moment of [`Now::ms`].
     Ms(u64),
 }

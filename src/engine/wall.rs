@@ -34,8 +34,6 @@ struct Piece {
 #[derive(Debug, Clone)]
 pub struct WallClock {
     pieces: VecDeque<Piece>,
-    /// Since when an earlier process may have forgotten changes, by the wall clock.
-    earlier: Option<Time>,
     started: Time,
 }
 
@@ -58,7 +56,6 @@ impl WallClock {
     pub fn new(now: Now) -> Self {
         let mut clock = Self {
             pieces: VecDeque::new(),
-            earlier: None,
             started: now.wall,
         };
         clock.pieces.push_back(piece(now, now.ms as i64));
@@ -86,21 +83,21 @@ impl WallClock {
         }
     }
 
-    /// Tells since when an earlier process may have forgotten changes.
-    pub fn set_earlier(&mut self, since: Time) {
-        self.earlier = Some(self.earlier.map_or(since, |earlier| earlier.min(since)));
-    }
-
     /// What changed since then has no earlier change time than this.
     #[must_use]
     pub fn earliest(&self, since: Since) -> Time {
-        time(self.span(since).0)
+        let earliest = time(self.span(since).0);
+        match since {
+            Since::Earlier(earlier) => earlier.min(earliest),
+            Since::Ever => time(i64::MIN),
+            Since::Ms(_) => earliest,
+        }
     }
 
     /// Change times since a moment of this process, in milliseconds.
     fn span(&self, since: Since) -> (i64, i64) {
         let since_ms = match since {
-            Since::Ever | Since::EarlierProcess => i64::MIN,
+            Since::Ever | Since::Earlier(_) => i64::MIN,
             Since::Ms(ms) => ms as i64,
         };
         let last = self.pieces.back().expect("a piece is never missing");
@@ -117,12 +114,12 @@ impl WallClock {
     pub fn suspicion(&self, since: Since) -> Suspicion {
         let (earliest, latest) = self.span(since);
         let within = Suspicion::new(time(earliest), time(latest));
-        match (since, self.earlier) {
-            (Since::Ever, _) => Suspicion::of_everything(),
-            (Since::EarlierProcess, Some(earlier)) => {
+        match since {
+            Since::Ever => Suspicion::of_everything(),
+            Since::Earlier(earlier) => {
                 within.and(Suspicion::across_processes(earlier, self.started))
             }
-            (Since::EarlierProcess | Since::Ms(_), _) => within,
+            Since::Ms(_) => within,
         }
     }
 }
@@ -190,20 +187,16 @@ mod tests {
 
     #[test]
     fn a_start_before_the_end_of_the_last_process_suspects_everything() {
-        let mut clock = WallClock::new(at(0, 1_000));
-        clock.set_earlier(Time {
+        let earlier = Since::Earlier(Time {
             secs: 900,
             nanos: 0,
         });
-        assert!(holds(&clock, Since::EarlierProcess, 950));
-        assert!(!holds(&clock, Since::EarlierProcess, 850));
-        let mut clock = WallClock::new(at(0, 800));
-        clock.set_earlier(Time {
-            secs: 900,
-            nanos: 0,
-        });
+        let clock = WallClock::new(at(0, 1_000));
+        assert!(holds(&clock, earlier, 950));
+        assert!(!holds(&clock, earlier, 850));
+        let clock = WallClock::new(at(0, 800));
         for changed in [5, 850, 950] {
-            assert!(holds(&clock, Since::EarlierProcess, changed));
+            assert!(holds(&clock, earlier, changed));
         }
     }
 }

@@ -284,7 +284,7 @@ fn remembered(
                 root,
                 mounts,
                 source_id: random_id()?,
-                durable_until: std::collections::BTreeMap::new(),
+                carryover: std::collections::BTreeMap::new(),
             })
         }
     }
@@ -312,7 +312,7 @@ fn engine_settings(opened: &Opened, settings: &Settings) -> Result<engine::Setti
             ),
             WatchBackend::Notify => "restart the source with '--set watch=inotify'".to_owned(),
         },
-        suspect_since: Memory::suspect_since(&opened.state),
+        carryover: Memory::carryover(&opened.state),
         filter: settings.filter.clone(),
         limits_of_source: opened.limits.clone(),
         owners: owners::of_this_host().map_err(|error| error.to_string()),
@@ -596,8 +596,7 @@ impl Daemon {
     }
 
     fn remember(&mut self, now: Now, status: &Status) {
-        self.memory
-            .note(now, status, &self.engine.durable_as_of(now));
+        self.memory.note(now, status, self.engine.carryover(now));
     }
 
     // ---- events of the file system -----------------------------------------------------------------

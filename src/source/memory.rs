@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::Now;
+use crate::engine::carryover::Carryover;
 use crate::error::Error;
 use crate::report::{Phase, Status};
 use crate::state::{SourceState, StateDir};
@@ -38,23 +39,21 @@ impl Memory {
         })
     }
 
-    /// Since when changes may be unknown to each sink.
-    pub(super) fn suspect_since(state: &SourceState) -> BTreeMap<String, Time> {
-        let sinks = state.durable_until.iter();
+    /// What the process before has left, by sink id.
+    pub(super) fn carryover(state: &SourceState) -> BTreeMap<String, Carryover> {
+        let sinks = state.carryover.iter();
         sinks
-            .map(|(sink, until)| (sink.clone(), until.minus_secs(MARGIN_SECS)))
+            .map(|(sink, left)| (sink.clone(), left.clone().minus_secs(MARGIN_SECS)))
             .collect()
     }
 
     /// Takes in where the sinks stand, and has it written if that is news. To be called about once a
     /// second, whenever a sink may have come, and at the end.
-    ///
-    /// `durable_as_of` says of each sink until when every change is durable, by the wall clock.
     pub(super) fn note(
         &mut self,
         now: Now,
         status: &Status,
-        durable_as_of: &BTreeMap<String, Time>,
+        mut carryover: BTreeMap<String, Carryover>,
     ) {
         for sink in &status.sinks {
             // One that has left with everything has it for as long as nothing changes.
@@ -66,26 +65,26 @@ impl Memory {
                 .transfer_since
                 .entry(sink.sink.clone())
                 .or_insert(now.wall);
-            let Some(&until) = durable_as_of.get(&sink.sink) else {
+            let Some(left) = carryover.remove(&sink.sink) else {
                 continue;
             };
-            let known = self.state.durable_until.get(&sink.sink);
+            let known = self.state.carryover.get(&sink.sink);
             // While the comparison that began with the session goes on, what an earlier process left
             // open is still open.
-            if known.is_none() || sink.lag_ms.is_none() || until > first {
-                self.state.durable_until.insert(sink.sink.clone(), until);
+            if known.is_none() || sink.lag_ms.is_none() || left.durable_until > first {
+                self.state.carryover.insert(sink.sink.clone(), left);
             }
         }
-        while self.state.durable_until.len() > SINKS_MAX {
+        while self.state.carryover.len() > SINKS_MAX {
             let oldest = self
                 .state
-                .durable_until
+                .carryover
                 .iter()
-                .min_by_key(|(_, until)| **until);
+                .min_by_key(|(_, left)| left.durable_until);
             let Some(sink) = oldest.map(|(sink, _)| sink.clone()) else {
                 break;
             };
-            self.state.durable_until.remove(&sink);
+            self.state.carryover.remove(&sink);
         }
         let settled = status.sinks.iter().all(|sink| sink.lag_ms.is_none());
         // A quiet source need not write that it is still quiet.
@@ -99,9 +98,12 @@ impl Memory {
     /// set back makes it later than what is known now, which would hide what changes from now on.
     fn quiet(&self) -> bool {
         const QUIET_SECS: i64 = 60;
-        self.state.durable_until.iter().all(|(sink, until)| {
-            let saved = self.saved.durable_until.get(sink);
-            saved.is_some_and(|saved| until.minus_secs(QUIET_SECS) < *saved && saved <= until)
+        self.state.carryover.iter().all(|(sink, left)| {
+            self.saved.carryover.get(sink).is_some_and(|saved| {
+                left.durable_until.minus_secs(QUIET_SECS) < saved.durable_until
+                    && saved.durable_until <= left.durable_until
+                    && saved.problems == left.problems
+            })
         })
     }
 

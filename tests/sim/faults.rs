@@ -188,10 +188,7 @@ impl Faults {
             faults.filter = filter(FILTERS[rng.below(FILTERS.len())]);
             faults.planted = 2 + rng.below(8);
         }
-        // A problem that a source forgets when it dies is not yet looked at again like a lost event, which
-        // calm runs would see.
-        let may_be_calm = faults.source_crash == 0 || faults.unreadable == 0;
-        if rng.once_in(3) && may_be_calm {
+        if rng.once_in(3) {
             faults.calm = true;
             faults.users_between_steps = rng.once_in(4);
         }

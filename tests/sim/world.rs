@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use osync::channel::Peer;
 use osync::engine::Ticket;
+use osync::engine::carryover::Carryover;
 use osync::engine::queue::HoldOff;
 use osync::engine::replica::Limits;
 use osync::engine::session::Heartbeat;
@@ -77,7 +78,7 @@ struct SinkProcess {
 struct State {
     standing: Standing,
     end: LastEnd,
-    durable_as_of: BTreeMap<String, Time>,
+    carryover: BTreeMap<String, Carryover>,
 }
 
 pub struct World {
@@ -275,7 +276,7 @@ impl World {
             critical: 0.9,
             terminate_on_critical: false,
             events_remedy: String::new(),
-            suspect_since: self.state.durable_as_of.clone(),
+            carryover: self.state.carryover.clone(),
             filter: self.faults.filter.clone(),
             limits_of_source: Vec::new(),
             owners: Ok(self.source_owners.clone()),
@@ -1030,12 +1031,13 @@ impl World {
             if process.engine.status(now).sinks.iter().any(in_transfer) {
                 process.transfer_since.get_or_insert(now.wall);
             }
-            for (sink, time) in process.engine.durable_as_of(now) {
+            for (sink, left) in process.engine.carryover(now) {
                 // As the daemon does it: while the comparison that began with the session goes on, what
                 // an earlier process left open is still open.
-                let known = self.state.durable_as_of.contains_key(&sink);
-                if !known || process.transfer_since.is_some_and(|first| time > first) {
-                    self.state.durable_as_of.insert(sink, time);
+                let known = self.state.carryover.contains_key(&sink);
+                let is_over = |first| left.durable_until > first;
+                if !known || process.transfer_since.is_some_and(is_over) {
+                    self.state.carryover.insert(sink, left);
                 }
             }
         }

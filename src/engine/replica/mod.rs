@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::bindings::{PathEvent, Touch};
+use super::carryover::Carryover;
 use super::footprint::Footprint;
 use super::ledger::Ledger;
 use super::links::LinkTable;
@@ -39,7 +40,7 @@ use super::work::{Finding, Links};
 use super::{Now, Since, Stamp, Ticket};
 use crate::channel::Peer;
 use crate::report::Shortage;
-use crate::tree::{Metadata, Name, RelPath, Time, View};
+use crate::tree::{Metadata, Name, RelPath, View};
 use crate::wire::message::{Change, Credit, Lane, Refusal, ToSink};
 use gather::Gather;
 
@@ -709,9 +710,22 @@ impl Replica {
         self.wall.saw(now);
     }
 
-    /// Tells since when an earlier process may have forgotten changes, by the wall clock.
-    pub fn set_earlier(&mut self, since: Time) {
-        self.wall.set_earlier(since);
+    /// Takes up what an earlier process has left: nothing that changed since is trusted.
+    pub fn resume(&mut self, now: Now, stamp: Stamp, left: Carryover) {
+        for problem in left.problems {
+            self.ledger.restore(now, problem);
+        }
+        let made = Since::Earlier(left.durable_until);
+        self.owe_suspect(RelPath::root(), Stamp { made, ..stamp });
+    }
+
+    /// What the sink has for good. A stale value is older and only costs time: what changed since then is
+    /// sent again by the next process. `read_ms` is when the event queue was last known to be empty.
+    #[must_use]
+    pub fn carryover(&self, now: Now, read_ms: u64) -> Carryover {
+        let open_ms = self.oldest().map_or(now.ms, |stamp| stamp.since_ms);
+        let open = Since::Ms(open_ms.min(read_ms));
+        Carryover::new(open, &self.ledger, &self.wall)
     }
 
     /// A comparison that stands for what may have been forgotten: it does not trust what may have changed

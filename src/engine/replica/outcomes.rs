@@ -95,13 +95,13 @@ impl Replica {
             replaced.extend(message.replaced());
         }
         for (path, number) in done {
-            if let Some(made) = self.ledger.clear(&path, number) {
+            if let Some(problem) = self.ledger.clear(&path, number) {
                 // Nothing below a directory with a problem was sent, nor were its events kept. Now that no
                 // problem stands for it, every flush waits for it.
                 let stamp = Stamp {
                     pos: 0,
-                    since_ms: now.ms,
-                    made,
+                    since_ms: problem.open_ms(),
+                    made: problem.open_since,
                 };
                 let rescan = self.of_forgotten(stamp);
                 self.compare(Lane::Backlog, path, rescan);

@@ -11,6 +11,7 @@ mod registration;
 use std::collections::BTreeMap;
 
 use super::bindings::{Bindings, PathEvent};
+use super::carryover::Carryover;
 use super::replica::{Limits, Replica};
 use super::scan::Scan;
 use super::session::{Heartbeat, Sessions};
@@ -21,7 +22,7 @@ use super::{Now, Since, Stamp, Ticket};
 use crate::channel::Peer;
 use crate::report::{Limit, MountsNotEntered, Phase};
 use crate::source::watch::{RawEvent, Wd, What};
-use crate::tree::{Filter, OwnerTables, RelPath, Time};
+use crate::tree::{Filter, OwnerTables, RelPath};
 use crate::wire::message::{Command, ToSink, ToSource};
 
 use audit::Audit;
@@ -52,8 +53,8 @@ pub struct Settings {
     pub terminate_on_critical: bool,
     /// How an operator gives the event queue more room, as the end of a sentence.
     pub events_remedy: String,
-    /// Changes since then may have been forgotten by an earlier process; by sink id.
-    pub suspect_since: BTreeMap<String, Time>,
+    /// What an earlier process has left, by sink id.
+    pub carryover: BTreeMap<String, Carryover>,
     /// Which entries take part.
     pub filter: Filter,
     /// What the source cannot read.

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use super::{Action, Source};
 use crate::channel::Peer;
+use crate::engine::carryover::Carryover;
 use crate::engine::replica::Replica;
 use crate::engine::session::State;
 use crate::engine::walk::Rescan;
-use crate::engine::{Now, Since, Stamp, Ticket};
+use crate::engine::{Now, Stamp, Ticket};
 use crate::report::{
     EventQueue, Limit, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus,
     SinkTransfer, Status, TransferReport,
 };
-use crate::tree::{LimitKind, RelPath, Time};
+use crate::tree::{LimitKind, RelPath};
 use crate::wire::message::{
     Command, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Reply, Request,
 };
@@ -282,18 +283,13 @@ impl Source {
             && self.replicas.values().any(|(_, r)| !r.ledger.is_empty())
     }
 
-    /// Until when every change is known to be durable, by sink id, for the state directory. A stale
-    /// value is older and only costs time: what changed since then is sent again after a restart.
+    /// What each sink has for good, by sink id, for the state directory.
     #[must_use]
-    pub fn durable_as_of(&self, now: Now) -> BTreeMap<String, Time> {
+    pub fn carryover(&self, now: Now) -> BTreeMap<String, Carryover> {
         let sinks = self.replicas.values();
-        let as_of = sinks.map(|(sink, replica)| {
-            let oldest = replica.oldest();
-            let open_ms = oldest.map_or(now.ms, |stamp| stamp.since_ms);
-            let open = Since::Ms(open_ms.min(self.queue_empty_ms));
-            (sink.clone(), self.wall.earliest(open))
-        });
-        as_of.collect()
+        let left = sinks
+            .map(|(sink, replica)| (sink.clone(), replica.carryover(now, self.queue_empty_ms)));
+        left.collect()
     }
 
     // ---- reports -----------------------------------------------------------------------------------

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{Action, Source, TERMINATION_MS};
 use crate::channel::Peer;
+use crate::engine::Now;
 use crate::engine::replica::Replica;
 use crate::engine::session::{ANNOUNCE_MS, Pulse, SINKS_MAX, SYNCHRONISATION_MS, Session, State};
-use crate::engine::{Now, Since, Stamp};
 use crate::report::Phase;
-use crate::tree::{OwnerMap, RelPath, View};
+use crate::tree::{OwnerMap, View};
 use crate::wire::PAYLOAD_BYTES_MAX;
 use crate::wire::message::{
     Command, Credit, ErrorAnswer, ErrorCode, RegistrationRequest, Reply, ToSink, ToSource,
@@ -308,14 +308,12 @@ impl Source {
             });
         }
         let stamp = self.stamp(now);
-        let suspect_since = self.settings.suspect_since.remove(&sink_id);
+        let left = self.settings.carryover.remove(&sink_id);
         if let Some((_, replica)) = self.replicas.get_mut(&key) {
             replica.view = view;
             replica.attach(now, stamp, epoch, peers, credit, resume.as_ref());
-            if let Some(since) = suspect_since {
-                replica.set_earlier(since);
-                let made = Since::EarlierProcess;
-                replica.owe_suspect(RelPath::root(), Stamp { made, ..stamp });
+            if let Some(left) = left {
+                replica.resume(now, stamp, left);
             }
         }
     }

@@ -106,3 +106,22 @@ fn a_change_before_a_restart_by_a_clock_set_back() {
     w.restart_source();
     w.must_settle();
 }
+
+/// What could not be read since long ago is not taken for equal by the next process (seed 28039737848511).
+#[test]
+fn a_problem_outlives_its_source() {
+    for (unreadable, changed) in [("x", "x"), ("d", "d/x")] {
+        let mut w = equal(&[("x", "old content"), ("d/x", "old content")]);
+        super::long_after(&mut w);
+        w.readable(unreadable, false);
+        w.rescan(unreadable);
+        w.write_unseen(changed, "new content");
+        w.hear();
+        w.until("it is a problem", |w| w.problems() == 1);
+        super::long_after_with_problems(&mut w);
+        w.kill_source();
+        w.readable(unreadable, true);
+        w.restart_source();
+        w.must_settle();
+    }
+}

@@ -667,7 +667,7 @@ impl World {
     /// The source starts again, and its state directory is lost.
     pub fn forget_source(&mut self) {
         self.kill_source();
-        self.state.durable_as_of.clear();
+        self.state.carryover.clear();
         self.restart_source();
     }
 

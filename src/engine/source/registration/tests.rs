@@ -20,7 +20,7 @@ fn source() -> Source {
         critical: 0.9,
         terminate_on_critical: false,
         events_remedy: String::new(),
-        suspect_since: Default::default(),
+        carryover: Default::default(),
         filter: Default::default(),
         limits_of_source: Vec::new(),
         owners: Err("not needed".to_owned()),
