@@ -231,6 +231,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::tree::Time;
 
     const IDENTITY: RootIdentity = RootIdentity { dev: 1, ino: 2 };
 
