@@ -258,7 +258,7 @@ fn a_sink_survives_a_stranger_in_the_place_of_its_source() {
     source.stop(sink);
 }
 
-/// A source that goes through the handshake and then sends one packet.
+/// A source that goes through the handshake and then sends some packets.
 struct FakeSource {
     command: Listener,
     data: Listener,
@@ -268,8 +268,8 @@ struct FakeSource {
 const EPOCH: u64 = 0x0123_4567_89ab_cdef;
 
 impl FakeSource {
-    /// Registers a sink, sends the packet, and returns when the sink has ended the session.
-    async fn session(&mut self, packet: Vec<Bytes>) {
+    /// Registers a sink, sends the packets, and returns when the sink has ended the session.
+    async fn session(&mut self, packets: &[Vec<Bytes>]) {
         loop {
             tokio::select! {
                 incoming = self.data.recv() => match incoming {
@@ -283,13 +283,13 @@ impl FakeSource {
                     other => panic!("{other:?}"),
                 },
                 incoming = self.command.recv() => if let Incoming::Packet(peer, frames) = incoming {
-                    self.answer(peer, decode_command(&frames).unwrap(), &packet);
+                    self.answer(peer, decode_command(&frames).unwrap(), packets);
                 },
             }
         }
     }
 
-    fn answer(&mut self, peer: Peer, message: Command, packet: &[Bytes]) {
+    fn answer(&mut self, peer: Peer, message: Command, packets: &[Vec<Bytes>]) {
         let Some((data_peer, nonce)) = self.data_peer else {
             // The announcement is still underway; the sink tries again.
             return self.command.disconnect(peer);
@@ -307,7 +307,9 @@ impl FakeSource {
                 }
             }
             Command::RegistrationSuccess { epoch, .. } => {
-                self.data.send(data_peer, packet.to_vec());
+                for packet in packets {
+                    self.data.send(data_peer, packet.clone());
+                }
                 Command::RegistrationSuccessAcknowledgement { epoch }
             }
             _ => return,
@@ -319,6 +321,11 @@ impl FakeSource {
 /// A file `hello.txt` in the root as the protocol's golden bytes have it, with another name of the same
 /// length, and as the first number.
 fn file_named(name: &[u8; 9]) -> Vec<Bytes> {
+    file_numbered(1, name)
+}
+
+/// The same with any number below 128.
+fn file_numbered(number: u8, name: &[u8; 9]) -> Vec<Bytes> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("proto/golden/v1/to-sink-entries-one-file-in-root.hex");
     let text = fs::read_to_string(golden).unwrap();
@@ -329,12 +336,22 @@ fn file_named(name: &[u8; 9]) -> Vec<Bytes> {
             .collect::<Vec<u8>>()
     });
     let mut header = frames.next().unwrap();
-    replace(&mut header, b"\xcd\x01\x2c", b"\xcd\x00\x01");
+    replace(&mut header, b"\xcd\x01\x2c", &[0xcd, 0, number]);
     replace(&mut header, b"hello.txt", name);
     std::iter::once(header)
         .chain(frames)
         .map(Bytes::from)
         .collect()
+}
+
+/// The same message as an earlier session would have it.
+fn of_older_epoch(name: &[u8; 9]) -> Vec<Bytes> {
+    let mut frames = file_named(name);
+    let mut header = frames[0].to_vec();
+    let epoch = EPOCH.to_be_bytes();
+    replace(&mut header, &epoch, &(EPOCH - 1).to_be_bytes());
+    frames[0] = Bytes::from(header);
+    frames
 }
 
 fn replace(bytes: &mut [u8], old: &[u8], new: &[u8]) {
@@ -364,20 +381,28 @@ fn a_sink_stays_inside_its_root_whatever_a_source_says() {
             data: data_at,
         };
         let mut sink = Sink::start(&fixture, &addresses);
-        let twice = [file_named(b"good-name")[0].clone(), Bytes::new()];
-        let packets = [
-            file_named(b"../escape"),
-            file_named(b"/tmp/oops"),
-            file_named(b"sub/slash"),
-            file_named(b"nul\0inside"[..9].try_into().unwrap()),
-            twice.to_vec(),
-            vec![Bytes::from_static(b"\xc1 no MessagePack")],
-            vec![Bytes::from_static(b"\xdd\xff\xff\xff\xff")],
+        let without_content = [file_named(b"good-name")[0].clone(), Bytes::new()];
+        let nonsense = || vec![Bytes::from_static(b"\xc1 no MessagePack")];
+        let sessions = [
+            vec![file_named(b"../escape")],
+            vec![file_named(b"/tmp/oops")],
+            vec![file_named(b"sub/slash")],
+            vec![file_named(b"nul\0inside"[..9].try_into().unwrap())],
+            vec![without_content.to_vec()],
+            vec![nonsense()],
+            vec![vec![Bytes::from_static(b"\xdd\xff\xff\xff\xff")]],
+            // The same number twice; of a number beyond the first nothing is done before the first has come.
+            vec![
+                file_numbered(2, b"too-early"),
+                file_numbered(2, b"twice-two"),
+            ],
+            // Another epoch is nobody's, whatever it says.
+            vec![of_older_epoch(b"old-epoch"), nonsense()],
         ];
-        for packet in packets {
-            tokio::time::timeout(CONVERGENCE, fake.session(packet.clone()))
+        for packets in sessions {
+            tokio::time::timeout(CONVERGENCE, fake.session(&packets))
                 .await
-                .unwrap_or_else(|_| panic!("the session goes on after {packet:?}"));
+                .unwrap_or_else(|_| panic!("the session goes on after {packets:?}"));
             sink.process.assert_running();
             fake.data_peer = None;
         }

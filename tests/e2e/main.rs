@@ -30,6 +30,7 @@ mod killed_again;
 mod limits;
 mod link_faults;
 mod lost_terminal;
+mod lying_sink;
 mod main_job;
 mod memory;
 mod mounts;
