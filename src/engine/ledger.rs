@@ -128,6 +128,12 @@ impl Ledger {
         self.len() == 0
     }
 
+    /// The problem of this very path.
+    #[must_use]
+    pub fn get(&self, path: &RelPath) -> Option<&Problem> {
+        self.problems.get(path)
+    }
+
     /// True if this very path has a problem.
     #[must_use]
     pub fn holds(&self, path: &RelPath) -> bool {
@@ -255,6 +261,19 @@ impl Ledger {
             .take_while(|(path, _)| top.covers(path))
             .map(|(path, problem)| (path.clone(), problem.open_since))
             .collect()
+    }
+
+    /// Since when changes at this path may have been forgotten, as a directory above has a problem.
+    #[must_use]
+    pub fn open_above(&self, path: &RelPath) -> Option<Since> {
+        let mut open: Option<Since> = None;
+        let mut above = path.parent();
+        while let Some(dir) = above {
+            let since = self.problems.get(&dir).map(|problem| problem.open_since);
+            open = open.into_iter().chain(since).min();
+            above = dir.parent();
+        }
+        open
     }
 
     /// A path takes no part any more, so that nothing will ever be done for it.

@@ -198,6 +198,18 @@ pub trait Fs: Send + Sync + 'static {
     fn tidy(&self) -> io::Result<()>;
 }
 
+/// Stat of a name, never following it; `None` if nothing has that name.
+///
+/// # Errors
+/// Those of looking: nobody knows then whether something is there.
+pub fn stat_if_there<F: Fs>(fs: &F, dir: &F::Dir, name: &Name) -> io::Result<Option<Stat>> {
+    match fs.stat(dir, name) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Where the way to a directory ended early.
 #[derive(Debug)]
 pub enum Way<D> {

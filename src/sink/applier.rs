@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use crate::engine::walk::Suspicion;
 use crate::fs::windows::Windows;
-use crate::fs::{Fs, Stat, Way, open_way};
+use crate::fs::{Fs, Stat, Way, open_way, stat_if_there};
 use crate::report::Shortage;
 use crate::sink::brake::Brake;
 use crate::sink::distrust::Distrust;
@@ -247,6 +247,11 @@ impl<F: Fs> Applier<F> {
         Ok(())
     }
 
+    /// What has this name now.
+    fn there(&self, dir: &F::Dir, name: &Name) -> Result<Option<Stat>, Refused> {
+        step("stat", stat_if_there(&self.fs, dir, name))
+    }
+
     fn open(&self, path: &RelPath) -> Result<F::Dir, Refused> {
         self.check_way(path)?;
         match open_way(&self.fs, path) {
@@ -414,14 +419,14 @@ impl<F: Fs> Applier<F> {
             return Err(mismatch());
         }
         let mut names = stat.nlink;
-        match self.fs.stat(dir, name) {
-            Ok(there) if there.same_inode(&stat) => {}
-            Ok(there) if there.kind == Kind::Dir => {
+        match self.there(dir, name)? {
+            Some(there) if there.same_inode(&stat) => {}
+            Some(there) if there.kind == Kind::Dir => {
                 self.remove(lane, dir, name)?;
                 names += 1;
             }
-            Ok(_) => names += 1,
-            Err(_) => {
+            Some(_) => names += 1,
+            None => {
                 self.brake.add(1);
                 names += 1;
             }
@@ -442,10 +447,10 @@ impl<F: Fs> Applier<F> {
         stage: F::File,
         meta: &Metadata,
     ) -> Result<(), Refused> {
-        match self.fs.stat(dir, name) {
-            Ok(stat) if stat.kind == Kind::Dir => self.remove(lane, dir, name)?,
-            Ok(_) => {}
-            Err(_) => self.brake.add(1),
+        match self.there(dir, name)? {
+            Some(stat) if stat.kind == Kind::Dir => self.remove(lane, dir, name)?,
+            Some(_) => {}
+            None => self.brake.add(1),
         }
         step("publish", self.fs.publish(stage, dir, name, meta))?;
         self.wrote(dir, name);
@@ -487,10 +492,8 @@ impl<F: Fs> Applier<F> {
     }
 
     fn remove(&self, lane: Lane, dir: &F::Dir, name: &Name) -> Result<(), Refused> {
-        let stat = match self.fs.stat(dir, name) {
-            Ok(stat) => stat,
-            Err(error) if is(&error, libc::ENOENT) => return Ok(()),
-            Err(error) => return Err(refused("stat", &error)),
+        let Some(stat) = self.there(dir, name)? else {
+            return Ok(());
         };
         if stat.kind != Kind::Dir {
             self.brake.admit(lane, 1)?;
@@ -556,7 +559,7 @@ impl<F: Fs> Applier<F> {
             let exclusion = self.exclusion(lane, &filter);
             exclusion.admit_rename(from, (&new, to), kind)?;
         }
-        if let Ok(there) = self.fs.stat(&new, &to_name) {
+        if let Some(there) = self.there(&new, &to_name).map_err(|_| mismatch())? {
             // rename(2) puts a directory over an empty directory only, and a file over no directory.
             let fits = (kind == Kind::Dir) == (there.kind == Kind::Dir);
             if there.same_inode(&stat) {

@@ -5,7 +5,7 @@ use std::io;
 
 use super::brake::Brake;
 use super::removal::{can_move, prune, survey};
-use crate::fs::Fs;
+use crate::fs::{Fs, stat_if_there};
 use crate::tree::{Filter, Kind, Name, RelPath};
 use crate::wire::message::{Lane, Refusal};
 
@@ -44,11 +44,11 @@ impl<F: Fs> Exclusion<'_, F> {
         if let Some(kind) = wanted {
             self.admit(path, kind)?;
         }
-        let there = match self.fs.stat(dir, name) {
-            Ok(there) => there,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(true),
-            // Whoever is about to change it may be able to look at it, and then does not ask again.
-            Err(error) => return Err(problem("stat", error.raw_os_error().unwrap_or(0))),
+        // Whoever is about to change it may be able to look at it, and then does not ask again.
+        let looked = stat_if_there(self.fs, dir, name);
+        let looked = looked.map_err(|error| problem("stat", error.raw_os_error().unwrap_or(0)))?;
+        let Some(there) = looked else {
+            return Ok(true);
         };
         let is_dir = there.kind == Kind::Dir;
         if wanted.is_some_and(|kind| (kind == Kind::Dir) == is_dir) {
@@ -110,12 +110,14 @@ impl<F: Fs> Exclusion<'_, F> {
         }
         let (_, name) = to.split().ok_or_else(mismatch)?;
         let replaces_dir = |there: Kind| is_dir || there == Kind::Dir;
-        match self.fs.stat(to_dir, &name) {
-            Ok(there) if replaces_dir(there.kind) => match self.make_way(to_dir, to, &name, None) {
-                Ok(true) => Ok(()),
-                Err(why) if *why == Refusal::Halted => Err(why),
-                _ => Err(mismatch()),
-            },
+        match stat_if_there(self.fs, to_dir, &name).map_err(|_| mismatch())? {
+            Some(there) if replaces_dir(there.kind) => {
+                match self.make_way(to_dir, to, &name, None) {
+                    Ok(true) => Ok(()),
+                    Err(why) if *why == Refusal::Halted => Err(why),
+                    _ => Err(mismatch()),
+                }
+            }
             _ => Ok(()),
         }
     }

@@ -241,7 +241,7 @@ impl Replica {
             let path = self.waiting_ancestor(lane, &candidate).unwrap_or(candidate);
             if self.ledger.stands_for(&path) {
                 if let Some(wish) = self.queue(lane).remove(&path) {
-                    self.ledger.leave_to_above(&path, wish.stamp.made);
+                    self.leave_to_above(&path, &wish);
                 }
                 continue;
             }

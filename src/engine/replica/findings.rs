@@ -196,6 +196,9 @@ impl Replica {
         let is_listed = self.is_listed(lane, visit);
         for ((name, wish), seen) in names.into_iter().zip(seen) {
             let path = dir.join(&name);
+            // Whoever has asked for the look: what could not be told is told now.
+            let touched = wish.touched || self.ledger.holds(&path);
+            let wish = Waiting { touched, ..wish };
             if let Seen::Is { state, links, .. } = &seen
                 && !self.still_holds(&path, &wish, state, *links)
             {
@@ -411,6 +414,7 @@ impl Replica {
             is_dir,
             replaced: is_dir && wish.replaced,
             open_below: is_dir && wish.open_below,
+            touched: wish.touched,
             appeared: wish.appeared || (visit.is_some() && walked.is_none()),
             walked,
             made: false,
@@ -653,7 +657,10 @@ impl Replica {
                 path: path.clone(),
                 meta,
             };
-            let subject = Subject::Publish(path.clone());
+            let subject = Subject::Publish {
+                path: path.clone(),
+                touched: wish.touched,
+            };
             self.number(now, lane, wish.stamp, change, subject, out);
             self.parent_meta(now, lane, &dir, wish.stamp);
             if noted {
@@ -677,6 +684,12 @@ impl Replica {
         let Some(stamp) = self.cause_of(lane, &work) else {
             return;
         };
+        if let Work::Looks(Looks { dir, names, .. }) = &work {
+            for (name, wish) in names {
+                self.look_elsewhere(&dir.join(name), wish);
+            }
+        }
+        self.leave_below(highest);
         // Problems below a name that is no directory any more are over with it.
         let cleared = self.ledger.clear_below(highest);
         let open = cleared.into_iter().chain(self.forgotten_with(lane, &work));
@@ -685,12 +698,6 @@ impl Replica {
             wish.open_below = true;
             wish.stamp.made = made.min(stamp.made);
         }
-        if let Work::Looks(Looks { dir, names, .. }) = &work {
-            for (name, wish) in names {
-                self.look_elsewhere(&dir.join(name), wish);
-            }
-        }
-        self.leave_below(highest);
         self.queue(lane).put_now(now.ms, highest.clone(), wish);
         match work {
             // What waits below an absent name has nothing to say of its own: if the name is there

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{RECHECK_MS, Replica, Rule};
+use crate::engine::links::Group;
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::work::{Further, Links, Spilled};
 use crate::engine::{Now, Stamp};
@@ -210,12 +211,15 @@ impl Replica {
     /// The name means something else by now, or nothing. What happened to its inode before that is seen
     /// under another of its names; if others may exist of which none is known, by a walk.
     pub(super) fn look_elsewhere(&mut self, path: &RelPath, wish: &Waiting) {
+        let mut wish = *wish;
+        if let Some(untold) = self.untold_of(path) {
+            wish.merge(untold);
+        }
         let Some(group) = self.links.of(path).filter(|_| wish.touched) else {
             return;
         };
-        let anchor = group.anchor.as_ref().map(|anchor| &anchor.path);
-        let other = anchor.filter(|anchor| *anchor != path);
-        if let Some(other) = other.or_else(|| group.others(path).next()).cloned() {
+        let is_incomplete = group.is_incomplete();
+        if let Some(other) = self.other_told(group, path) {
             let want = match wish.content_pos {
                 0 => Want::Attributes,
                 _ => Want::State,
@@ -225,9 +229,32 @@ impl Replica {
                 ..Waiting::new(wish.stamp, want).with_content(wish.content_pos)
             };
             self.live.put(0, other, look);
-        } else if group.is_incomplete() {
+        } else if is_incomplete && !self.ledger.stands_for(path) {
             self.owe(RelPath::root(), self.of_forgotten(wish.stamp));
         }
+    }
+
+    /// Another name of the group, below no directory with a problem; the anchor before any other.
+    fn other_told(&self, group: &Group, path: &RelPath) -> Option<RelPath> {
+        let anchor = group.anchor.as_ref().map(|anchor| &anchor.path);
+        let mut others = anchor.into_iter().chain(group.others(path));
+        let told = |other: &&RelPath| *other != path && !self.ledger.stands_for(other);
+        others.find(told).cloned()
+    }
+
+    /// What could not be told of a name that has a problem: anything may have happened to its inode.
+    fn untold_of(&self, path: &RelPath) -> Option<Waiting> {
+        let problem = self.ledger.get(path)?;
+        let stamp = Stamp {
+            pos: 0,
+            since_ms: problem.since_ms,
+            made: problem.open_since,
+        };
+        let untold = Waiting {
+            touched: true,
+            ..Waiting::new(stamp, Want::State)
+        };
+        Some(untold.with_content(self.last_pos))
     }
 
     /// The names at a path and below it mean something else by now, or nothing.
@@ -248,10 +275,9 @@ impl Replica {
 
     /// What happened under the name and was not looked at yet is seen under others.
     fn leave_name(&mut self, path: &RelPath) {
-        for lane in [Lane::Live, Lane::Backlog] {
-            if let Some(wish) = self.queue(lane).get(path).copied() {
-                self.look_elsewhere(path, &wish);
-            }
+        let waiting = [&self.live, &self.backlog].map(|queue| queue.get(path).copied());
+        for wish in waiting.into_iter().chain([self.untold_of(path)]).flatten() {
+            self.look_elsewhere(path, &wish);
         }
         self.links.forget(path);
     }

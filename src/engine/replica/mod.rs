@@ -180,7 +180,10 @@ enum Subject {
     Listing {
         visit: u64,
     },
-    Publish(RelPath),
+    Publish {
+        path: RelPath,
+        touched: bool,
+    },
     /// A piece of a stream, or its end without a file.
     Stage {
         stream: u64,
@@ -203,7 +206,7 @@ impl Subject {
                 let names = names.iter().map(|(name, _)| name.as_bytes().len());
                 dir.len() + names.sum::<usize>()
             }
-            Self::DirMeta(path) | Self::Publish(path) => path.len(),
+            Self::DirMeta(path) | Self::Publish { path, .. } => path.len(),
             Self::Rename { from, to, .. } => from.len() + to.len(),
             Self::Listing { .. } | Self::Stage { .. } => 0,
         }
@@ -220,6 +223,8 @@ struct Sent {
     replaced: bool,
     /// What changed below it has been forgotten.
     open_below: bool,
+    /// It tells what happened to the inode, not to the name alone.
+    touched: bool,
     /// A walk visits it anyway, taking it for new (`Some(true)`) or not.
     walked: Option<bool>,
     /// The sink had to make it.
@@ -417,7 +422,7 @@ impl Replica {
         out: &mut Vec<Action>,
     ) {
         if self.ledger.stands_for(path) {
-            return self.ledger.leave_to_above(path, wish.stamp.made);
+            return self.leave_to_above(path, &wish);
         }
         let being_read = self
             .readings
@@ -441,6 +446,13 @@ impl Replica {
         } else {
             self.live.put(now.ms, path.clone(), wish);
         }
+    }
+
+    /// The problem of a directory above stands for what is wanted of this path. Should that be a name of
+    /// several, and go meanwhile, another one tells what happened.
+    fn leave_to_above(&mut self, path: &RelPath, wish: &Waiting) {
+        self.look_elsewhere(path, wish);
+        self.ledger.leave_to_above(path, wish.stamp.made);
     }
 
     /// A rename takes the waiting entries of both names behind itself (rules 4, 4a, 10).
@@ -478,12 +490,18 @@ impl Replica {
                 }
             }
         }
-        for (path, made) in self.ledger.open_at_or_below(&from) {
+        let above = self.ledger.open_above(&from);
+        let open = self.ledger.open_at_or_below(&from);
+        for (path, made) in open
+            .into_iter()
+            .chain(above.map(|made| (from.clone(), made)))
+        {
             if let Some(path) = path.moved(&from, &to) {
                 // What could not be told under the old name is told under the new one, behind the rename.
                 let made = made.min(renaming.stamp.made);
                 let wish = Waiting {
                     open_below: true,
+                    touched: true,
                     ..Waiting::appeared(Stamp {
                         made,
                         ..renaming.stamp
@@ -516,7 +534,7 @@ impl Replica {
             }
         }
         // The sink may hold an older content that looks the same, which never had the new name (rule 7).
-        let is_open = !is_dir && self.ledger.holds(&from);
+        let is_open = !is_dir && (above.is_some() || self.ledger.holds(&from));
         if self.link.is_none() || self.renames.len() >= self.limits.renames_max || is_open {
             return self.rename_as_looks(now, &renaming);
         }

@@ -518,10 +518,11 @@ impl Replica {
                         },
                     );
                 }
-                Subject::Publish(path) => {
+                Subject::Publish { path, touched } => {
                     self.links.unlinked(&path);
-                    self.queue(lane)
-                        .put_now(now.ms, path, Waiting::new(stamp, Want::State));
+                    let wish = Waiting::new(stamp, Want::State);
+                    let wish = Waiting { touched, ..wish };
+                    self.queue(lane).put_now(now.ms, path, wish);
                 }
                 // The visit itself was set back to its listing; a stage was freed with the session.
                 Subject::Listing { .. } | Subject::Stage { .. } => {}
@@ -556,7 +557,13 @@ impl Subject {
                     ..Sent::default()
                 },
             )),
-            Self::Publish(path) => Some((path.clone(), Sent::default())),
+            Self::Publish { path, touched } => Some((
+                path.clone(),
+                Sent {
+                    touched: *touched,
+                    ..Sent::default()
+                },
+            )),
             Self::Listing { .. } | Self::Stage { .. } => None,
         }
     }
@@ -589,6 +596,7 @@ impl Sent {
         };
         Waiting {
             open_below: self.open_below,
+            touched: self.touched,
             ..wish
         }
     }
@@ -598,7 +606,7 @@ impl InFlight {
     /// True if it tells of this name.
     pub(super) fn tells(&self, dir: &RelPath, name: &Name) -> bool {
         match &self.subject {
-            Subject::Publish(path) => *path == dir.join(name),
+            Subject::Publish { path, .. } => *path == dir.join(name),
             Subject::Entries {
                 dir: told_in,
                 names,
@@ -631,7 +639,7 @@ impl InFlight {
                 .map(|(_, (name, _))| dir.join(name))
                 .collect(),
             _ if !self.refused.is_empty() => Vec::new(),
-            Subject::DirMeta(path) | Subject::Publish(path) => vec![path.clone()],
+            Subject::DirMeta(path) | Subject::Publish { path, .. } => vec![path.clone()],
             Subject::Rename { from, to, .. } => vec![from.clone(), to.clone()],
             Subject::Listing { .. } | Subject::Stage { .. } => Vec::new(),
         }

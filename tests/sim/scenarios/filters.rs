@@ -3,7 +3,7 @@
 use osync::fs::memory::MemoryFs;
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
-use osync::tree::{Body, Entry, Metadata, RelPath, State};
+use osync::tree::{Body, Entry, Kind, Metadata, RelPath, State};
 use osync::wire::message::{Change, Lane};
 
 use super::equal;
@@ -282,21 +282,42 @@ fn half_a_rename_is_not_equal() {
 }
 
 /// Whichever system call of an applier fails, nothing excluded goes with the directory that holds it
-/// (seeds 1217, 11704969487419, 11742633328948).
+/// (seeds 1217, 11704969487419, 11742633328948, 27960697653608).
 #[test]
 fn a_call_that_fails_takes_nothing_excluded_along() {
-    let wishes = [
-        State::Absent,
-        State::Present(file_meta(), Body::Content("new".into())),
+    let entry = |state| Change::Entries {
+        dir: RelPath::root(),
+        entries: vec![Entry {
+            name: one("d"),
+            state,
+        }],
+    };
+    let rename = |from, kind| {
+        let meta = file_meta();
+        let (from, to) = (path(from), path("d"));
+        Change::Rename {
+            from,
+            to,
+            kind,
+            size: meta.size,
+            mtime: meta.mtime,
+        }
+    };
+    let changes = [
+        entry(State::Absent),
+        entry(State::Present(file_meta(), Body::Content("new".into()))),
+        rename("file", Kind::File),
+        rename("dir", Kind::Dir),
     ];
-    for wish in wishes {
+    for change in changes {
         for failing in 0..80 {
             let fs = MemoryFs::default();
-            for dir in ["d", "d/e", "d/e/own"] {
+            for dir in ["d", "d/e", "d/e/own", "dir"] {
                 mkdir(&mut fs.disk(), dir);
             }
             write(&mut fs.disk(), "d/x", b"1");
             write(&mut fs.disk(), "d/e/own/kept", b"kept");
+            write(&mut fs.disk(), "file", b"new");
             let applier = Applier::new(fs.clone(), Brake::new(9, 1.0), None);
             applier.set_filter(crate::faults::filter("- own"));
             let mut calls = 0;
@@ -304,16 +325,9 @@ fn a_call_that_fails_takes_nothing_excluded_along() {
                 calls += 1;
                 (calls - 1 == failing).then_some(libc::EIO)
             })));
-            let change = Change::Entries {
-                dir: RelPath::root(),
-                entries: vec![Entry {
-                    name: one("d"),
-                    state: wish.clone(),
-                }],
-            };
-            applier.apply(Lane::Live, change);
+            applier.apply(Lane::Live, change.clone());
             let kept = fs.disk().find(&path("d/e/own/kept"));
-            assert!(kept.is_ok(), "call {failing} failed");
+            assert!(kept.is_ok(), "call {failing} of {change:?} failed");
         }
     }
 }

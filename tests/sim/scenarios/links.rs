@@ -1,5 +1,7 @@
 //! Entries with several names (rule 27).
 
+use osync::wire::message::Refusal;
+
 use super::{equal, make};
 use crate::world::World;
 use crate::world::steps::{ln, mkdir, path, same_inode, write};
@@ -393,5 +395,129 @@ fn a_change_under_a_name_that_goes_before_the_other_is_known() {
     w.write("a", "new content");
     w.hear();
     w.rm("a");
+    w.must_settle();
+}
+
+/// A directory has a problem, so that what is told below it is dropped. A name there goes: what happened to its
+/// inode is seen by another one.
+#[test]
+fn a_change_below_a_directory_with_a_problem() {
+    let then: [fn(&mut World); 3] = [
+        |w| w.rm("d/b"),
+        |w| w.mv("d/b", "moved"),
+        |w| w.mv("other", "d/b"),
+    ];
+    for then in then {
+        let mut w = equal(&[("a", "old"), ("d/x", "9"), ("other", "8")]);
+        w.ln("a", "d/b");
+        w.must_settle();
+        super::long_after(&mut w);
+        w.readable("d", false);
+        w.rescan("d");
+        w.until("it is a problem", |w| w.problems() > 0);
+        w.come_by("d/b");
+        w.write_unseen("d/b", "new");
+        w.hear();
+        w.read_all();
+        w.wait(6_000);
+        then(&mut w);
+        w.flow();
+        w.wait(6_000);
+        w.readable("d", true);
+        w.must_settle();
+    }
+}
+
+/// What happened to an inode is told under one name. A look at it fails, or the sink refuses it, or it is lost
+/// on the way: it is told by that name later, or by another if that goes; where the target holds the names
+/// apart, to all of them (seed 24526251967125).
+#[test]
+fn a_change_told_under_one_name_survives_any_trouble() {
+    let happen: [fn(&World); 2] = [|w| w.chmod("b", 0o611), |w| w.write_unseen("b", "new")];
+    let trouble: [fn(&mut World); 4] = [
+        |w| fail_to_look(w, 0),
+        |w| fail_to_look(w, 1),
+        refuse_until_later,
+        |w| {
+            w.hear();
+            w.read_all();
+            w.cut_all();
+            w.stall(8_000);
+            w.wait(6_000);
+        },
+    ];
+    let then: [fn(&mut World); 5] = [
+        |_| {},
+        |w| w.enqueue(&["b"]),
+        |w| w.rm("b"),
+        |w| w.mv("b", "d/moved"),
+        |w| w.mv("other", "b"),
+    ];
+    let all_troubles = || {
+        trouble
+            .into_iter()
+            .flat_map(|trouble| then.map(|then| (trouble, then)))
+    };
+    for (apart, happen) in [false, true]
+        .into_iter()
+        .flat_map(|apart| happen.map(|it| (apart, it)))
+    {
+        for (trouble, then) in all_troubles() {
+            let mut w = World::quiet_with(|faults| faults.names_apart = apart);
+            w.write("a", "old");
+            w.ln("a", "b");
+            w.mkdir("d");
+            w.write("other", "9");
+            w.must_settle();
+            super::long_after(&mut w);
+            w.come_by("b");
+            happen(&w);
+            trouble(&mut w);
+            then(&mut w);
+            w.hear();
+            w.resume();
+            w.must_settle();
+        }
+    }
+}
+
+/// The next look fails with this system call.
+fn fail_to_look(w: &mut World, call: usize) {
+    w.fail_next_read(call);
+    w.hear();
+    w.read_all();
+    assert_eq!(w.problems(), 1);
+}
+
+/// The sink cannot do what it is told of "b". For so long nothing more is told that a count of names is not
+/// young any more.
+fn refuse_until_later(w: &mut World) {
+    w.hear();
+    w.read_all();
+    w.ship();
+    let held = w.take_work("b");
+    let operation = "set metadata".to_owned();
+    let errno = libc::EIO;
+    w.refuse(&held, Refusal::Problem { operation, errno });
+    w.pause();
+    w.answer();
+    w.wait(6_000);
+}
+
+/// A target without hard links: the sink cannot take the content that was written through one name. Later it is
+/// told to both (seed 27892234292283).
+#[test]
+fn content_refused_under_one_name_is_told_to_all() {
+    let mut w = World::quiet_with(|faults| faults.names_apart = true);
+    w.write("a", "old content");
+    w.ln("a", "b");
+    w.must_settle();
+    super::long_after(&mut w);
+    w.come_by("b");
+    w.write_unseen("b", "new content");
+    w.close_target(100, libc::EIO, false);
+    w.hear();
+    w.read_all();
+    w.until("it is a problem", |w| w.problems() > 0);
     w.must_settle();
 }
