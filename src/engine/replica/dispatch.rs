@@ -85,8 +85,9 @@ impl Replica {
         }
         if let Some(made) = self.ledger.take_unlisted() {
             let stamp = self.fresh_stamp(now);
-            let rescan = self.of_forgotten(Stamp { made, ..stamp });
-            self.owe(RelPath::root(), rescan);
+            let root = RelPath::root();
+            let rescan = self.of_forgotten(&root, Stamp { made, ..stamp });
+            self.owe(root, rescan);
         }
     }
 
@@ -241,7 +242,7 @@ impl Replica {
             let path = self.waiting_ancestor(lane, &candidate).unwrap_or(candidate);
             if self.ledger.stands_for(&path) {
                 if let Some(wish) = self.queue(lane).remove(&path) {
-                    self.ledger.leave_to_above(&path, wish.stamp.made);
+                    self.leave_to_above(&path, &wish);
                 }
                 continue;
             }
