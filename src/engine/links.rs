@@ -425,6 +425,13 @@ impl LinkTable {
         }
     }
 
+    /// The same for all that lies at a path or below it: what happened there may be forgotten.
+    pub fn doubt(&mut self, top: &RelPath, pos: u64) {
+        for path in self.at_or_below(top) {
+            self.unread(&path, pos);
+        }
+    }
+
     /// A session is over; the numbers of the next begin anew.
     pub fn renumber(&mut self) {
         for group in self.groups.values_mut() {
@@ -652,5 +659,19 @@ mod tests {
         table.renumber();
         table.refused(&path("b"), 1);
         assert_eq!(anchor(&table, "b"), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_discredits_anchors_that_were_read_before() {
+        let mut table = table(
+            10,
+            &[("a", 1, 2), ("d/a", 1, 2), ("b", 2, 2), ("d/c", 3, 2)],
+        );
+        for (name, read_pos) in [("a", 5), ("b", 5), ("d/c", 7)] {
+            table.anchored(&path(name), read_pos, 1);
+        }
+        table.doubt(&path("d"), 7);
+        let known = ["a", "b", "d/c"].map(|name| anchor(&table, name).is_some());
+        assert_eq!(known, [false, true, true]);
     }
 }

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::Stamp;
 use super::replica::Limits;
 use super::work::Links;
@@ -17,7 +19,7 @@ pub const PAGE_NAMES_MAX: usize = 512;
 
 /// Files changed between two moments count as different whatever they look like: their change may
 /// have been forgotten (rule 21).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspicion {
     /// Start.
     pub since: Time,
@@ -297,15 +299,26 @@ impl Walker {
     /// its content may have been forgotten.
     #[must_use]
     pub fn suspects(&self, path: &RelPath) -> bool {
+        self.rescans()
+            .any(|(top, rescan)| rescan.suspicion.is_some() && top.covers(path))
+    }
+
+    /// True if a rescan that is owed or under way does not trust at this path what one like this would.
+    #[must_use]
+    pub fn distrusts_more(&self, path: &RelPath, rescan: &Rescan) -> bool {
+        self.rescans()
+            .any(|(top, other)| top.covers(path) && !rescan.distrusts_like(other))
+    }
+
+    /// All that is owed or under way, with the directory at the top.
+    fn rescans(&self) -> impl Iterator<Item = (&RelPath, &Rescan)> {
         let owed = self.owed.iter();
         let found = self.found.iter().map(|found| (&found.dir, &found.rescan));
         let visits = self
             .visits
             .values()
             .map(|visit| (&visit.dir, &visit.rescan));
-        owed.chain(found)
-            .chain(visits)
-            .any(|(top, rescan)| rescan.suspicion.is_some() && top.covers(path))
+        owed.chain(found).chain(visits)
     }
 
     /// Rescans owed and not begun.

@@ -32,7 +32,7 @@ pub struct Applier<F: Fs> {
     streams: Mutex<HashMap<u64, Streamed<F::File>>>,
     /// The brake on removals.
     pub brake: Brake,
-    distrust: Option<Distrust>,
+    distrust: Distrust,
     /// What comparisons have read ahead. Whoever puts a name into a directory tells them behind it.
     windows: Windows,
     /// What takes part in the session; set between sessions only.
@@ -81,14 +81,14 @@ fn is(error: &io::Error, errno: i32) -> bool {
 }
 
 impl<F: Fs> Applier<F> {
-    /// An applier for this tree. Files that a power cut may have emptied, which changed within this time,
+    /// An applier for this tree. Files that a power cut may have emptied, which changed within these times,
     /// are distrusted.
-    pub fn new(fs: F, brake: Brake, distrust: Option<Suspicion>) -> Self {
+    pub fn new(fs: F, brake: Brake, distrust: impl IntoIterator<Item = Suspicion>) -> Self {
         Self {
             fs,
             streams: Mutex::new(HashMap::new()),
             brake,
-            distrust: distrust.map(Distrust::new),
+            distrust: Distrust::new(distrust),
             windows: Windows::default(),
             filter: RwLock::default(),
             kept_told: AtomicBool::new(false),
@@ -113,6 +113,11 @@ impl<F: Fs> Applier<F> {
     pub fn on_folding_target(mut self) -> Self {
         self.folds = true;
         self
+    }
+
+    /// From now on, distrusts what changed within these times, whoever wrote it.
+    pub fn set_distrust(&self, times: impl IntoIterator<Item = Suspicion>) {
+        self.distrust.set(times);
     }
 
     /// From now on, leaves alone what this filter excludes. Nothing may be being applied.
@@ -211,7 +216,7 @@ impl<F: Fs> Applier<F> {
                 dir,
                 range,
                 page,
-                self.distrust.as_ref(),
+                &self.distrust,
                 &self.filter(),
             ),
             Err(why) => match *why {
@@ -505,19 +510,18 @@ impl<F: Fs> Applier<F> {
         step("remove", self.fs.remove_tree(dir, name))
     }
 
-    /// A power cut may have taken the content. Nothing is built on it: a new change time would make it
+    /// A power cut or a failed sync may have taken the content. Nothing is built on it: a new change time would make it
     /// look trustworthy (rule 22).
     fn is_distrusted(&self, stat: &Stat) -> bool {
-        let distrust = self.distrust.as_ref();
-        distrust.is_some_and(|distrust| distrust.holds(stat))
+        self.distrust.holds(stat)
     }
 
     /// What this process has put there it trusts, whatever the clock says.
     fn wrote(&self, dir: &F::Dir, name: &Name) {
-        if let Some(distrust) = &self.distrust
+        if !self.distrust.is_empty()
             && let Ok(stat) = self.fs.stat(dir, name)
         {
-            distrust.wrote(&stat);
+            self.distrust.wrote(&stat);
         }
     }
 

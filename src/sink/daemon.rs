@@ -70,7 +70,7 @@ pub struct Target {
     state: SinkState,
     limits: TargetLimits,
     owners: Option<OwnerTables>,
-    distrust: Option<Suspicion>,
+    distrust: Vec<Suspicion>,
 }
 
 impl Target {

@@ -127,6 +127,7 @@ impl Recorder {
                 true
             }
             Err(error) => {
+                self.state.end.sync_failed = true;
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::error!(
                         "what was applied cannot be made durable: {error}; it is tried again and again, \
@@ -157,12 +158,15 @@ impl Recorder {
             standing: job.standing,
             ..self.state.clone()
         };
-        state.end.synced(started);
+        let distrusted = state.end.synced(started);
         let place = Escaped::path(self.dir.path());
         self.dir
             .save(&state)
             .map_err(|error| of(&format!("writing the state in '{place}'"), error))?;
         self.state = state;
+        if let Some(times) = distrusted {
+            self.applier.set_distrust(times);
+        }
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ pub fn compare<F: Fs>(
     dir: &RelPath,
     range: &NameRange,
     page: &Page,
-    distrust: Option<&Distrust>,
+    distrust: &Distrust,
     filter: &Filter,
 ) -> Answer {
     let target = Target {
@@ -42,7 +42,7 @@ struct Target<'a, F: Fs> {
     windows: &'a Windows,
     dir: &'a RelPath,
     range: &'a NameRange,
-    distrust: Option<&'a Distrust>,
+    distrust: &'a Distrust,
     filter: &'a Filter,
 }
 
@@ -89,7 +89,7 @@ impl<F: Fs> Target<'_, F> {
             after,
             names_max: most,
             detail: Detail::Everything,
-            is_suspect: &|stat| self.distrust.is_some_and(|distrust| distrust.holds(stat)),
+            is_suspect: &|stat| self.distrust.holds(stat),
             view: &View::default(),
         };
         let listed = list(self.fs, self.windows, self.filter, self.dir, &asked);

@@ -756,7 +756,10 @@ impl World {
         }
         self.dst.disk().sync();
         self.state.standing = standing;
-        self.state.end.synced(now);
+        let distrusted = self.state.end.synced(now);
+        if let (Some(process), Some(times)) = (&self.sink, distrusted) {
+            process.applier.set_distrust(times);
+        }
         self.say(|| format!("sync, durable {}", self.state.standing.durable));
         self.sink_event(sink::Event::Synced {
             ok: true,

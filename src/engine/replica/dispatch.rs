@@ -85,8 +85,9 @@ impl Replica {
         }
         if let Some(made) = self.ledger.take_unlisted() {
             let stamp = self.fresh_stamp(now);
-            let rescan = self.of_forgotten(Stamp { made, ..stamp });
-            self.owe(RelPath::root(), rescan);
+            let root = RelPath::root();
+            let rescan = self.of_forgotten(&root, Stamp { made, ..stamp });
+            self.owe(root, rescan);
         }
     }
 

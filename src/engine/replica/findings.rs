@@ -313,11 +313,12 @@ impl Replica {
             .iter()
             .filter(|(_, flags)| flags.is_dir && flags.appeared)
         {
+            let path = dir.join(name);
             let rescan = match flags.open_below {
-                true => self.of_forgotten(stamp),
+                true => self.of_forgotten(&path, stamp),
                 false => Rescan::compare(stamp),
             };
-            self.walker(lane).owe(dir.join(name), rescan);
+            self.walker(lane).owe(path, rescan);
         }
         let subject = Subject::Entries {
             dir: dir.clone(),
@@ -428,14 +429,16 @@ impl Replica {
             let mut wishes = queues.filter_map(|queue| queue.get(path));
             wishes.any(|wish| wish.want == Want::State) || self.ledger.holds(path)
         };
-        let waits_elsewhere =
-            |path: &RelPath| waits(path) || (!self.holds_names_apart() && self.is_unanswered(path));
+        let suspected = |path: &RelPath| self.walks().any(|walk| walk.suspects(path));
+        let unanswered = |path: &RelPath| !self.holds_names_apart() && self.is_unanswered(path);
+        let waits_elsewhere = |path: &RelPath| {
+            waits(path) || unanswered(path) || suspected(path) || self.ledger.stands_for(path)
+        };
         let elsewhere = || {
             let group = self.links.of(path);
             group.is_some_and(|group| group.others(path).any(waits_elsewhere))
         };
-        let suspected = || self.walks().any(|walk| walk.suspects(path));
-        waits(path) || self.is_unanswered(path) || suspected() || elsewhere()
+        waits(path) || self.is_unanswered(path) || suspected(path) || elsewhere()
     }
 
     fn note_sent(&mut self, now: Now, lane: Lane, path: &RelPath, while_open: bool) {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::{RECHECK_MS, Replica, Rule};
 use crate::engine::links::Group;
 use crate::engine::queue::{Waiting, Want};
+use crate::engine::walk::Rescan;
 use crate::engine::work::{Further, Links, Spilled};
 use crate::engine::{Now, Stamp};
 use crate::tree::{Body, LimitKind, Name, RelPath, State};
@@ -230,7 +231,9 @@ impl Replica {
             };
             self.live.put(0, other, look);
         } else if is_incomplete && !self.ledger.stands_for(path) {
-            self.owe(RelPath::root(), self.of_forgotten(wish.stamp));
+            let root = RelPath::root();
+            let rescan = self.of_forgotten(&root, wish.stamp);
+            self.owe(root, rescan);
         }
     }
 
@@ -325,7 +328,7 @@ impl Replica {
         let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
             return;
         };
-        let (dir, stamp) = (visit.dir.clone(), visit.rescan.stamp);
+        let (dir, rescan) = (visit.dir.clone(), visit.rescan);
         let linked = std::mem::take(&mut visit.linked);
         let mut looks: BTreeSet<Name> = visit.looks.drain(..).collect();
         for (name, links) in linked {
@@ -336,7 +339,9 @@ impl Replica {
                 looks.extend(group.filter(|group| group.wants(&path)).map(|_| name));
             } else if !is_noted {
                 looks.remove(&name);
-                self.spill(Spilled { links, path }, stamp);
+                self.spill(Spilled { links, path }, rescan.stamp);
+            } else if self.is_distrusted_elsewhere(&path, &rescan) {
+                // Size and time prove nothing to that walk, which comes to this name itself.
             } else if !looks.contains(&name) && !self.held_as_anchor(&path) {
                 looks.insert(name);
             }
@@ -344,6 +349,13 @@ impl Replica {
         if let Some(visit) = self.walker(lane).visits.get_mut(&id) {
             visit.looks = looks.into_iter().collect();
         }
+    }
+
+    /// True if another walk distrusts more than this one at any known name of the inode.
+    fn is_distrusted_elsewhere(&self, path: &RelPath, rescan: &Rescan) -> bool {
+        let distrusts = |path: &RelPath| self.walks().any(|walk| walk.distrusts_more(path, rescan));
+        let others = self.links.of(path).map(|group| group.others(path));
+        distrusts(path) || others.is_some_and(|mut others| others.any(distrusts))
     }
 
     /// The sink was found to hold the content under this name. True if it is the name by which the

@@ -266,6 +266,11 @@ impl Replica {
                 let path = dir.join(&name);
                 self.found_name(now, Spilled { links, path }, stamp);
             }
+            // What could not be looked at may be a name of any inode: it is looked at by itself.
+            for name in listed.suspects {
+                let look = Waiting::new(stamp, Want::State);
+                self.backlog.put(now.ms, dir.join(&name), look);
+            }
         }
         self.spill_out(out);
         true

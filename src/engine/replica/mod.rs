@@ -449,10 +449,11 @@ impl Replica {
     }
 
     /// The problem of a directory above stands for what is wanted of this path. Should that be a name of
-    /// several, and go meanwhile, another one tells what happened.
+    /// several, and go meanwhile, another one tells what happened; and none is told by its content.
     fn leave_to_above(&mut self, path: &RelPath, wish: &Waiting) {
         self.look_elsewhere(path, wish);
         self.ledger.leave_to_above(path, wish.stamp.made);
+        self.links.unread(path, wish.content_pos);
     }
 
     /// A rename takes the waiting entries of both names behind itself (rules 4, 4a, 10).
@@ -530,7 +531,8 @@ impl Replica {
             }
             // Whether the sink had another directory under such a name will be told under that name.
             for (path, stamp) in self.replaced_on_the_way(&from, &to) {
-                self.backlog_walk.owe(path, self.of_replaced(stamp));
+                let rescan = self.of_replaced(&path, stamp);
+                self.backlog_walk.owe(path, rescan);
             }
         }
         // The sink may hold an older content that looks the same, which never had the new name (rule 7).
@@ -717,7 +719,7 @@ impl Replica {
         for lane in [Lane::Live, Lane::Backlog] {
             for (dir, stamp) in self.queue(lane).collapse() {
                 // Looks send without comparing; what replaces them must not trust size and time.
-                let rescan = self.of_forgotten(stamp);
+                let rescan = self.of_forgotten(&dir, stamp);
                 self.compare(Lane::Backlog, dir, rescan);
             }
         }
@@ -746,20 +748,22 @@ impl Replica {
         Carryover::new(open, &self.ledger, &self.wall)
     }
 
-    /// A comparison that stands for what may have been forgotten: it does not trust what may have changed
-    /// since the cause was made (rule 21).
-    fn of_forgotten(&self, stamp: Stamp) -> Rescan {
-        match self.limits.keeps(Rule::Suspicion) {
-            true => Rescan::suspect(stamp, self.wall.suspicion(stamp.made), self.last_pos),
-            false => Rescan::compare(stamp),
+    /// A comparison of a subtree that stands for what may have been forgotten: it does not trust what may
+    /// have changed since the cause was made (rule 21). Until something was read or compared again, no name
+    /// there stands for the content of others.
+    fn of_forgotten(&mut self, top: &RelPath, stamp: Stamp) -> Rescan {
+        if !self.limits.keeps(Rule::Suspicion) {
+            return Rescan::compare(stamp);
         }
+        self.links.doubt(top, self.last_pos);
+        Rescan::suspect(stamp, self.wall.suspicion(stamp.made), self.last_pos)
     }
 
     /// The same for a directory that may have taken the place of another on the sink, whose files prove
     /// nothing however old they are.
-    fn of_replaced(&self, stamp: Stamp) -> Rescan {
+    fn of_replaced(&mut self, top: &RelPath, stamp: Stamp) -> Rescan {
         let made = Since::Ever;
-        self.of_forgotten(Stamp { made, ..stamp })
+        self.of_forgotten(top, Stamp { made, ..stamp })
     }
 
     /// Tells whether every directory has a watch.
@@ -770,7 +774,7 @@ impl Replica {
     /// Owes a rescan of a subtree, which does not trust what has changed since the cause was made.
     pub fn owe_suspect(&mut self, path: RelPath, stamp: Stamp) {
         self.last_pos = stamp.pos;
-        let rescan = self.of_forgotten(stamp);
+        let rescan = self.of_forgotten(&path, stamp);
         self.owe(path, rescan);
     }
 

@@ -103,7 +103,7 @@ impl Replica {
                     since_ms: problem.open_ms(),
                     made: problem.open_since,
                 };
-                let rescan = self.of_forgotten(stamp);
+                let rescan = self.of_forgotten(&path, stamp);
                 self.compare(Lane::Backlog, path, rescan);
             }
         }
@@ -111,7 +111,8 @@ impl Replica {
             self.backlog_walk.owe(path, Rescan::compare(stamp));
         }
         for (path, stamp) in replaced {
-            self.backlog_walk.owe(path, self.of_replaced(stamp));
+            let rescan = self.of_replaced(&path, stamp);
+            self.backlog_walk.owe(path, rescan);
         }
     }
 

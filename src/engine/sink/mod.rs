@@ -598,7 +598,8 @@ impl Sink {
     fn start_sync(&mut self, out: &mut Vec<Action>) {
         let applied = self.order.applied();
         let mut standing = self.standing.clone();
-        if standing.epoch != 0 && !self.sync_failed {
+        // Numbers of a session that another process began, or that a sync that failed has ended, say nothing.
+        if self.continuous {
             standing.durable = applied.max(standing.durable);
             (standing.known_from, standing.exceptions) = self.order.exceptions(standing.durable);
         }

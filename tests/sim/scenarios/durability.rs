@@ -192,3 +192,84 @@ fn a_clock_set_before_or_after_a_power_cut_hides_no_empty_file() {
         w.must_settle();
     }
 }
+
+/// A sync fails, and later ones succeed before a session has begun anew: what the first was to make durable is
+/// not durable by that (seed 28704326455943).
+#[test]
+fn a_sync_that_failed_is_not_made_good_by_later_ones() {
+    let mut w = equal(&[("x", "old")]);
+    w.write("x", "newer");
+    w.flow();
+    w.wait(30);
+    w.sync_loses_all();
+    assert_eq!(w.file_at_sink("x"), Some(vec![0; 5]));
+    for _ in 0..3 {
+        w.cut_all();
+        w.wait(2_000);
+        w.sync();
+    }
+    w.must_settle();
+}
+
+/// What a sink has refused is not durable, though the source never heard of the refusal, and another process of
+/// the sink syncs before it says where the last one stood.
+#[test]
+fn what_was_refused_outlives_the_process_that_refused() {
+    let mut w = equal(&[("x", "old")]);
+    w.write_unseen("x", "new");
+    w.hear();
+    w.read_all();
+    w.ship();
+    let held = w.take_work("x");
+    w.refuse(&held, Refusal::Mismatch);
+    w.wait(30);
+    w.sync();
+    w.cut_all();
+    w.kill_sink();
+    w.restart_sink();
+    w.sync();
+    w.cut_all();
+    w.must_settle();
+}
+
+/// A sync that fails takes content with it that nobody remembers, as the source dies: files of the sink that
+/// look as they should are not trusted (seed 28584212670037).
+#[test]
+fn what_a_failed_sync_took_is_found_without_the_source_that_sent_it() {
+    for sink_dies_too in [false, true] {
+        let mut w = equal(&[("x", "old")]);
+        w.write("x", "newer");
+        w.flow();
+        w.wait(30);
+        w.sync_loses_all();
+        assert_eq!(w.file_at_sink("x"), Some(vec![0; 5]));
+        w.forget_source();
+        w.wait(5_000);
+        w.sync();
+        if sink_dies_too {
+            w.wait(5_000);
+            w.kill_sink();
+            w.restart_sink();
+        }
+        w.must_settle();
+    }
+}
+
+/// A sink dies again before anything was compared: what the first power cut may have emptied is still not
+/// trusted, though a sync has succeeded since.
+#[test]
+fn a_second_crash_hides_no_empty_file() {
+    let mut w = equal(&[("x", "old")]);
+    w.write("x", "newer");
+    w.flow();
+    w.power_cut_empties_files();
+    w.forget_source();
+    for _ in 0..3 {
+        w.wait(5_000);
+        w.restart_sink();
+        w.sync();
+        w.kill_sink();
+    }
+    w.restart_sink();
+    w.must_settle();
+}

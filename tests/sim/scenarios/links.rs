@@ -521,3 +521,66 @@ fn content_refused_under_one_name_is_told_to_all() {
     w.until("it is a problem", |w| w.problems() > 0);
     w.must_settle();
 }
+
+/// A search for other names cannot look at one of them: it is looked at again, and not taken for one outside
+/// (seed 28694024323000).
+#[test]
+fn a_search_that_cannot_look_at_a_name() {
+    for call in 0..8 {
+        let mut w = equal(&[("b", "1"), ("a/x", "2")]);
+        super::long_after(&mut w);
+        w.ln("b", "a/a");
+        w.until("it searches", |w| w.searches(""));
+        w.fail_next_read(call);
+        let listed = w.list("");
+        w.tell(listed);
+        w.must_settle();
+        assert!(same_inode(&w.dst.disk(), "a/a", "b"), "call {call}");
+    }
+}
+
+/// Two names of old content.
+fn two_old_names() -> World {
+    let mut w = equal(&[("d/b", "old content"), ("d/y", "1")]);
+    w.ln("d/b", "d/c");
+    w.must_settle();
+    super::long_after(&mut w);
+    w.come_by("d/b");
+    w
+}
+
+/// What happens below a directory that is a problem is not looked at: what the sink holds there is not what
+/// further names mean, neither while the problem stands nor when it has just ended (seed 28737236006280).
+#[test]
+fn a_further_name_of_what_a_problem_hides() {
+    for ends in [false, true] {
+        let mut w = two_old_names();
+        w.readable("d", false);
+        w.rescan("d");
+        w.until("d is a problem", |w| w.problems() == 1);
+        w.write_unseen("d/b", "new content");
+        w.hear();
+        if ends {
+            w.readable("d", true);
+            w.until("it is none", |w| w.problems() == 0);
+        }
+        w.ln("d/b", "new");
+        w.flow();
+        w.readable("d", true);
+        w.must_settle();
+    }
+}
+
+/// The same where the event was lost with others.
+#[test]
+fn a_further_name_of_what_an_overflow_hides() {
+    let mut w = two_old_names();
+    w.src.disk().events_max = 1;
+    w.write("d/y", "2");
+    w.write_unseen("d/b", "new content");
+    w.hear();
+    w.src.disk().events_max = 100;
+    w.ln("d/b", "new");
+    w.flow();
+    w.must_settle();
+}

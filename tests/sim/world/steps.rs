@@ -4,7 +4,7 @@
 //! become impossible fails instead of testing nothing.
 
 use osync::engine::replica::Replica;
-use osync::engine::work::{Finding, Order};
+use osync::engine::work::{Detail, Finding, Order};
 use osync::engine::{Ticket, sink, source};
 use osync::fs::memory::{Disk, Ino};
 use osync::report::SinkStatus;
@@ -287,6 +287,14 @@ impl World {
         let at = path(at);
         let process = self.source.as_ref().expect("a source");
         process.orders.iter().any(|(_, order)| is_about(order, &at))
+    }
+
+    /// True if a search for names of linked inodes is to list this directory.
+    pub fn searches(&self, at: &str) -> bool {
+        let at = path(at);
+        let process = self.source.as_ref().expect("a source");
+        let is_search = |order: &Order| matches!(order, Order::List { dir, detail, .. } if *dir == at && *detail == Detail::Links);
+        process.orders.iter().any(|(_, order)| is_search(order))
     }
 
     fn carry_out_where(&mut self, what: &str, which: impl Fn(&Ticket, &Order) -> bool) -> Held {
@@ -619,6 +627,13 @@ impl World {
 
     pub fn sync(&mut self) {
         self.sync_step();
+    }
+
+    /// The sync under way fails, and no content that was not durable is left.
+    pub fn sync_loses_all(&mut self) {
+        let process = self.sink.as_mut().expect("a sink");
+        process.sync.take().expect("a sync is under way");
+        self.fail_sync(|| false);
     }
 
     pub fn sink_takes_changes(&self) -> bool {

@@ -187,15 +187,16 @@ impl World {
         if self.healed || often == 0 || !self.rng.once_in(often) {
             return false;
         }
-        self.fail_sync();
+        let mut rng = Rng::new(self.rng.next());
+        self.fail_sync(|| rng.once_in(2));
         true
     }
 
-    /// A sync fails, and some of what it was to make durable is lost.
-    pub fn fail_sync(&mut self) {
+    /// A sync fails; `keep` decides which files keep the content that it was to make durable.
+    pub(super) fn fail_sync(&mut self, keep: impl FnMut() -> bool) {
         self.say(|| "SYNC FAILED".to_owned());
-        let mut rng = Rng::new(self.rng.next());
-        self.dst.disk().fail_sync(|| rng.once_in(2));
+        self.dst.disk().fail_sync(keep);
+        self.state.end.sync_failed = true;
         self.power_was_cut = true;
         self.sink_event(sink::Event::Synced {
             ok: false,
