@@ -172,6 +172,8 @@ pub struct Sink {
     seen: Vec<Option<u64>>,
     nonces: Vec<u64>,
     epoch: Option<u64>,
+    /// Changes of this session may have come. Its epoch alone would not tell: a source may use one again.
+    begun: bool,
     source_id: String,
     /// What the source says that takes part.
     filter: Filter,
@@ -206,6 +208,7 @@ impl Sink {
             seen: Vec::new(),
             nonces: Vec::new(),
             epoch: None,
+            begun: false,
             source_id: String::new(),
             filter: Filter::default(),
             order: Order::default(),
@@ -366,6 +369,7 @@ impl Sink {
             return;
         };
         self.granted = self.settings.window;
+        self.begun = false;
         // Nothing is being applied now, and nothing is until the source knows of the success.
         out.push(Action::Filter(self.filter.clone()));
         out.push(Action::SendCommand(Command::RegistrationSuccess {
@@ -380,7 +384,7 @@ impl Sink {
     /// The source has agreed, or sends already. Until then the last session is what a resume point tells of:
     /// if the link is cut now, nothing of this one has taken place.
     fn begin(&mut self, epoch: u64) {
-        if self.standing.epoch == epoch {
+        if std::mem::replace(&mut self.begun, true) {
             return;
         }
         self.order = Order::default();

@@ -22,8 +22,15 @@ fn registering() -> (Sink, Vec<Action>) {
         sync_interval_ms: 50,
     };
     let mut sink = Sink::new(settings, Standing::default(), &mut out);
+    register(&mut sink, &mut out);
+    out.clear();
+    (sink, out)
+}
+
+/// It has connected, and the source has answered its request.
+fn register(sink: &mut Sink, out: &mut Vec<Action>) {
     let now = Now::default();
-    sink.handle(now, Event::Connected(vec![NONCE]), &mut out);
+    sink.handle(now, Event::Connected(vec![NONCE]), out);
     let acknowledgement = Command::RegistrationRequestAcknowledgement {
         epoch: EPOCH,
         source_id: "source".to_owned(),
@@ -31,24 +38,28 @@ fn registering() -> (Sink, Vec<Action>) {
         root: String::new(),
         filter: Filter::default(),
     };
-    sink.handle(now, Event::Command(acknowledgement), &mut out);
-    sink.advance(now, &mut out);
-    out.clear();
-    (sink, out)
+    sink.handle(now, Event::Command(acknowledgement), out);
+    sink.advance(now, out);
 }
 
 /// The same, once it has said that it is ready.
 fn confirming() -> (Sink, Vec<Action>) {
     let (mut sink, mut out) = registering();
+    confirm(&mut sink, &mut out);
+    out.clear();
+    (sink, out)
+}
+
+fn confirm(sink: &mut Sink, out: &mut Vec<Action>) {
     let now = Now::default();
     let synced = Event::Synced {
         ok: true,
         took_ms: 1,
     };
-    sink.handle(now, synced, &mut out);
+    sink.handle(now, synced, out);
     let seen = Event::Data(0, ToSink::Synchronisation { nonce: NONCE });
-    sink.handle(now, seen, &mut out);
-    sink.advance(now, &mut out);
+    sink.handle(now, seen, out);
+    sink.advance(now, out);
     let success = |action: &Action| {
         matches!(
             action,
@@ -56,8 +67,6 @@ fn confirming() -> (Sink, Vec<Action>) {
         )
     };
     assert!(out.iter().any(success), "{out:?}");
-    out.clear();
-    (sink, out)
 }
 
 /// What a source may say only in a session that it has confirmed.
@@ -183,23 +192,8 @@ fn a_source_that_registers_and_talks_nonsense_is_met_with_growing_pauses() {
         sink.handle(now, end, &mut out);
         let attempt = attempts(&out);
         sink.advance(now, &mut out);
-        let synced = Event::Synced {
-            ok: true,
-            took_ms: 1,
-        };
-        sink.handle(now, synced, &mut out);
-        sink.handle(now, Event::Connected(vec![NONCE]), &mut out);
-        let acknowledgement = Command::RegistrationRequestAcknowledgement {
-            epoch: EPOCH,
-            source_id: "source".to_owned(),
-            payload_bytes_max: 1,
-            root: String::new(),
-            filter: Filter::default(),
-        };
-        sink.handle(now, Event::Command(acknowledgement), &mut out);
-        let seen = Event::Data(0, ToSink::Synchronisation { nonce: NONCE });
-        sink.handle(now, seen, &mut out);
-        sink.advance(now, &mut out);
+        register(&mut sink, &mut out);
+        confirm(&mut sink, &mut out);
         begin(&mut sink, &mut out);
         assert!(sink.in_transfer());
         out.clear();
@@ -210,4 +204,29 @@ fn a_source_that_registers_and_talks_nonsense_is_met_with_growing_pauses() {
     // A link that breaks is another matter, and the source has behaved since.
     assert_eq!(again(false), [5]);
     assert_eq!([again(false), again(true)].concat(), [1, 1]);
+}
+
+/// A source that plays an epoch again gets a session from its beginning, whatever came in the one before.
+#[test]
+fn an_epoch_that_is_used_again_begins_anew() {
+    let (mut sink, mut out) = confirming();
+    let now = Now::default();
+    for _ in 0..2 {
+        begin(&mut sink, &mut out);
+        let change = ToSink::Change {
+            epoch: EPOCH,
+            number: 1,
+            lane: Lane::Live,
+            change: Change::Abandon { stream: 1 },
+        };
+        sink.handle(now, Event::Data(0, change), &mut out);
+        sink.advance(now, &mut out);
+        assert!(sink.in_transfer(), "{out:?}");
+        sink.handle(now, Event::Applied(1, Outcome::default()), &mut out);
+        sink.handle(now, Event::Lost("cut".to_owned()), &mut out);
+        sink.advance(now, &mut out);
+        out.clear();
+        register(&mut sink, &mut out);
+        confirm(&mut sink, &mut out);
+    }
 }
