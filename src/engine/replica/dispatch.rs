@@ -59,7 +59,7 @@ impl Replica {
             self.retry_problems(now);
         }
         self.end_refused_streams(now, out);
-        self.dispatch_renames(out);
+        self.dispatch_renames(now, out);
         self.dispatch_gather(now, out);
         let lanes: &[Lane] = if ending {
             &[Lane::Live]
@@ -189,14 +189,16 @@ impl Replica {
 
     // ---- renames -------------------------------------------------------------------------------
 
-    fn dispatch_renames(&mut self, out: &mut Vec<Action>) {
+    fn dispatch_renames(&mut self, now: Now, out: &mut Vec<Action>) {
+        let applied = self.link.as_ref().map_or(0, |link| link.applied);
         let mut at = 0;
         while at < self.renames.len() && self.free(Lane::Live, SMALL_COST) {
             let renaming = &self.renames[at];
             let earlier = self.renames.iter().take(at);
-            let waits = earlier
-                .clone()
-                .any(|r| r.touches(&renaming.from) || r.touches(&renaming.to))
+            let waits = renaming.after > applied
+                || earlier
+                    .clone()
+                    .any(|r| r.touches(&renaming.from) || r.touches(&renaming.to))
                 || self.readings.values().any(|reading| {
                     let fp = &reading.footprint;
                     let mine = Footprint::entry(&renaming.from);
@@ -208,6 +210,11 @@ impl Replica {
                 continue;
             }
             let renaming = self.renames.remove(at).expect("the place was just seen");
+            // Its content is to be told anyway, and may be an older one at the sink.
+            if !renaming.is_dir && self.content_waits(&renaming.to) {
+                self.rename_as_looks(now, &renaming);
+                continue;
+            }
             let order = Order::CheckRename {
                 from: renaming.from.clone(),
                 to: renaming.to.clone(),
@@ -226,6 +233,12 @@ impl Replica {
                 out,
             );
         }
+    }
+
+    fn content_waits(&self, path: &RelPath) -> bool {
+        let queues = [&self.live, &self.backlog].into_iter();
+        let mut wishes = queues.filter_map(|queue| queue.get(path));
+        wishes.any(|wish| wish.content_pos > 0)
     }
 
     // ---- looks ---------------------------------------------------------------------------------

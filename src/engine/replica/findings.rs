@@ -491,6 +491,7 @@ impl Replica {
             from,
             to,
             is_dir,
+            ..
         } = renaming;
         let subject = Subject::Rename {
             from: from.clone(),

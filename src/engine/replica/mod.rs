@@ -132,6 +132,9 @@ struct Renaming {
     from: RelPath,
     to: RelPath,
     is_dir: bool,
+    /// The last message that told of the file under its old name. If the sink refuses it, it holds an older
+    /// content there, which may look the same and never had the new name (rule 7).
+    after: u64,
 }
 
 /// A large file, or one with holes, on its way.
@@ -399,6 +402,7 @@ impl Replica {
                         from: from.clone(),
                         to: to.clone(),
                         is_dir: *is_dir,
+                        after: 0,
                     },
                     out,
                 );
@@ -540,7 +544,11 @@ impl Replica {
         if self.link.is_none() || self.renames.len() >= self.limits.renames_max || is_open {
             return self.rename_as_looks(now, &renaming);
         }
-        self.renames.push_back(renaming);
+        let after = match is_dir {
+            true => 0,
+            false => self.last_told(&from),
+        };
+        self.renames.push_back(Renaming { after, ..renaming });
     }
 
     /// Compares one directory for an audit.
@@ -556,10 +564,24 @@ impl Replica {
 
     /// Messages whose outcome is still to come.
     fn on_the_way(&self) -> impl Iterator<Item = &InFlight> {
+        self.unanswered().map(|(_, message)| message)
+    }
+
+    /// The same with their numbers.
+    fn unanswered(&self) -> impl DoubleEndedIterator<Item = (u64, &InFlight)> {
         let applied = self.link.as_ref().map_or(0, |link| link.applied);
-        self.in_flight
-            .range(applied + 1..)
-            .map(|(_, message)| message)
+        let messages = self.in_flight.range(applied + 1..);
+        messages.map(|(number, message)| (*number, message))
+    }
+
+    /// The last message that has told of this name and whose outcome is still to come; 0 if there is none.
+    fn last_told(&self, path: &RelPath) -> u64 {
+        let Some((dir, name)) = path.split() else {
+            return 0;
+        };
+        let mut told = self.unanswered().rev();
+        told.find(|(_, message)| message.tells(&dir, &name))
+            .map_or(0, |(number, _)| number)
     }
 
     /// Directories at or below `from` that were sent, but whose outcome is still to come, that may have
@@ -578,6 +600,7 @@ impl Replica {
             from,
             to,
             is_dir,
+            ..
         } = renaming;
         self.live
             .put_now(now.ms, from.clone(), Waiting::new(*stamp, Want::State));

@@ -1,6 +1,6 @@
 //! The sink's answers and marks: what is done leaves memory, what is not done waits again.
 
-use super::{InFlight, Link, Replica, Rule, Sent, Stream, Subject};
+use super::{InFlight, Link, Replica, Rule, Sent, Stream, Subject, Work};
 use crate::channel::Peer;
 use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
@@ -162,6 +162,11 @@ impl Replica {
                 _ => None,
             };
             let wish = sent.wish_again(stamp);
+            if let Some(path) = self.moved_since(number, &path) {
+                // The sink has moved, or will move, what it was to have by then.
+                let wish = wish.with_content(self.last_pos);
+                self.queue(lane).put_now(now.ms, path, wish);
+            }
             self.refused(now, number, lane, path, wish, refusal);
             if let Some((to, is_dir)) = whole {
                 let wish = self.arrival(stamp, is_dir);
@@ -178,6 +183,22 @@ impl Replica {
             let visit = *visit;
             self.answered(now, lane, visit, answer);
         }
+    }
+
+    /// Where renames that come behind a message take what it has told of this path.
+    fn moved_since(&self, number: u64, path: &RelPath) -> Option<RelPath> {
+        let sent = self.in_flight.range(number + 1..);
+        let sent = sent.filter_map(|(_, message)| message.subject.as_rename());
+        let looked_at = self
+            .readings
+            .values()
+            .filter_map(|reading| match &reading.work {
+                Work::Rename(renaming) => Some(renaming),
+                _ => None,
+            });
+        let coming = looked_at.chain(&self.renames);
+        let coming = coming.map(|renaming| (&renaming.from, &renaming.to, renaming.is_dir));
+        moved_by(path, sent.chain(coming))
     }
 
     fn refused(
@@ -486,7 +507,14 @@ impl Replica {
 
     /// Everything in flight is looked at again under new numbers (rules 8, 13).
     fn put_back_in_flight(&mut self, now: Now) {
-        for (_, message) in std::mem::take(&mut self.in_flight) {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        let renames = in_flight
+            .iter()
+            .filter_map(|(number, message)| Some((*number, message.subject.as_rename()?)));
+        let renames: Vec<_> = renames
+            .map(|(number, (from, to, is_dir))| (number, from.clone(), to.clone(), is_dir))
+            .collect();
+        for (number, message) in in_flight {
             let InFlight {
                 lane,
                 stamp,
@@ -499,9 +527,15 @@ impl Replica {
             match subject {
                 Subject::Entries { dir, names } => {
                     for (name, sent) in names {
-                        self.links.unlinked(&dir.join(&name));
+                        let path = dir.join(&name);
+                        self.links.unlinked(&path);
                         let wish = sent.wish_again(stamp);
-                        self.queue(lane).put_now(now.ms, dir.join(&name), wish);
+                        let later = renames.iter().filter(|(moved, ..)| *moved > number);
+                        let later = later.map(|(_, from, to, is_dir)| (from, to, *is_dir));
+                        if let Some(path) = moved_by(&path, later) {
+                            self.queue(lane).put_now(now.ms, path, wish);
+                        }
+                        self.queue(lane).put_now(now.ms, path, wish);
                     }
                 }
                 Subject::DirMeta(dir) => {
@@ -516,6 +550,7 @@ impl Replica {
                             from,
                             to,
                             is_dir,
+                            after: 0,
                         },
                     );
                 }
@@ -536,7 +571,30 @@ impl Replica {
     }
 }
 
+/// Where these renames, one after the other, take a path; `None` if nowhere else.
+fn moved_by<'a>(
+    path: &RelPath,
+    renames: impl Iterator<Item = (&'a RelPath, &'a RelPath, bool)>,
+) -> Option<RelPath> {
+    let mut moved = None;
+    for (from, to, is_dir) in renames {
+        let here = moved.as_ref().unwrap_or(path);
+        if is_dir || from == here {
+            moved = here.moved(from, to).or(moved);
+        }
+    }
+    moved
+}
+
 impl Subject {
+    /// Both names of a rename, and whether it is one of a directory.
+    fn as_rename(&self) -> Option<(&RelPath, &RelPath, bool)> {
+        match self {
+            Self::Rename { from, to, is_dir } => Some((from, to, *is_dir)),
+            _ => None,
+        }
+    }
+
     /// The entry at this place of the message.
     fn at(&self, at: u32) -> Option<(RelPath, Sent)> {
         match self {
@@ -612,6 +670,7 @@ impl InFlight {
                 dir: told_in,
                 names,
             } => told_in == dir && names.iter().any(|(told, _)| told == name),
+            Subject::Rename { to, .. } => *to == dir.join(name),
             _ => false,
         }
     }

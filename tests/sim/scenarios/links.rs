@@ -509,16 +509,14 @@ fn refuse_until_later(w: &mut World) {
 #[test]
 fn content_refused_under_one_name_is_told_to_all() {
     let mut w = World::quiet_with(|faults| faults.names_apart = true);
-    w.write("a", "old content");
+    w.write("a", &"old piece ".repeat(20));
     w.ln("a", "b");
     w.must_settle();
     super::long_after(&mut w);
     w.come_by("b");
-    w.write_unseen("b", "new content");
-    w.close_target(100, libc::EIO, false);
-    w.hear();
-    w.read_all();
-    w.until("it is a problem", |w| w.problems() > 0);
+    w.write_unseen("b", &"new piece ".repeat(20));
+    w.close_target(500, libc::EIO, false);
+    w.until("a piece is a problem", |w| w.problems() > 0);
     w.must_settle();
 }
 

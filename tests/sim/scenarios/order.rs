@@ -283,3 +283,31 @@ fn a_rename_costs_no_content() {
     w.must_settle();
     assert_eq!(w.take_content_sent(), 0);
 }
+
+/// The sink cannot take a content that differs from the old one in neither size nor time, and before the source
+/// hears of it, the file or its directory moves. The content is told under the new name (seed 31186435506534).
+#[test]
+fn content_refused_before_its_file_moved() {
+    let lose: [fn(&mut World); 2] = [|_| {}, |w| w.cut_all()];
+    for (from, to) in [("d/x", "e/moved"), ("d", "e/moved")] {
+        for lose in lose {
+            let mut w = equal(&[("d/x", "old"), ("e/y", "9")]);
+            super::long_after(&mut w);
+            w.write_unseen("d/x", "new");
+            w.hear();
+            w.read_all();
+            w.ship();
+            let held = w.take_work("d/x");
+            let operation = "create".to_owned();
+            let errno = libc::EIO;
+            w.refuse(&held, Refusal::Problem { operation, errno });
+            w.mv(from, to);
+            w.hear();
+            w.read_all();
+            w.ship();
+            w.apply_all();
+            lose(&mut w);
+            w.must_settle();
+        }
+    }
+}
