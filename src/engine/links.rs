@@ -59,6 +59,9 @@ pub struct Group {
     /// On a target without hard links: something was told by one name that each of the others is to be
     /// told as well, whenever it becomes known. Those that were are marked in `names`.
     changed: bool,
+    /// Position of the last change of the content that a known name was heard to tell; 0 if the sink has been
+    /// told one that was read since.
+    content_pos: u64,
     used: u64,
 }
 
@@ -83,6 +86,17 @@ impl Group {
     #[must_use]
     pub fn is_linked(&self) -> bool {
         self.anchor.is_some() && self.names.values().all(|&linked| linked)
+    }
+
+    /// True if the anchor will do for a name of which content since a position is wanted, and which was heard of
+    /// at another. While newer content is still to be told, the sink has an older one, which only names may get
+    /// that were there when it was read.
+    #[must_use]
+    pub fn anchor_serves(&self, content_pos: u64, heard_pos: u64) -> bool {
+        self.anchor.as_ref().is_some_and(|anchor| {
+            let is_newest = self.content_pos <= anchor.read_pos;
+            content_pos <= anchor.read_pos && (is_newest || heard_pos <= anchor.read_pos)
+        })
     }
 
     /// True if the sink has this name as one of the anchor's inode.
@@ -372,12 +386,22 @@ impl LinkTable {
             group.names.values_mut().for_each(|linked| *linked = false);
             group.names.insert(path.clone(), true);
             group.pending = None;
+            if group.content_pos <= read_pos {
+                group.content_pos = 0;
+            }
             group.stale |= std::mem::take(&mut group.spared);
             group.anchor = Some(Anchor {
                 path: path.clone(),
                 read_pos,
                 number,
             });
+        }
+    }
+
+    /// The content was heard to have changed at this position.
+    pub fn content_changed(&mut self, path: &RelPath, pos: u64) {
+        if let Some(group) = self.of_mut(path) {
+            group.content_pos = group.content_pos.max(pos);
         }
     }
 
@@ -659,6 +683,24 @@ mod tests {
         table.renumber();
         table.refused(&path("b"), 1);
         assert_eq!(anchor(&table, "b"), None);
+    }
+
+    #[test]
+    fn an_older_content_is_for_names_that_had_it() {
+        let mut table = table(10, &[("a", 1, 3), ("b", 1, 3)]);
+        let serves = |table: &LinkTable, content_pos, heard_pos| {
+            let group = table.of(&path("b")).expect("it was noted");
+            group.anchor_serves(content_pos, heard_pos)
+        };
+        assert!(!serves(&table, 0, 1), "there is none");
+        table.anchored(&path("a"), 5, 1);
+        assert!(serves(&table, 5, 9) && !serves(&table, 6, 9));
+        table.content_changed(&path("b"), 8);
+        assert!(serves(&table, 0, 5) && !serves(&table, 0, 9));
+        table.anchored(&path("b"), 8, 2);
+        assert!(serves(&table, 8, 9));
+        table.anchored(&path("a"), 0, 0);
+        assert!(serves(&table, 0, 9), "compared, and nothing is to be told");
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::tree::{Kind, Time};
 /// of them. Further ones cost content where a link or metadata alone would do.
 pub const WRITTEN_MAX: usize = 65_536;
 
-/// Times in which content may have been lost that are remembered until an end in order. Further ones become one
-/// with the nearest, which costs content that was written in between.
+/// Times in which content may have been lost that are remembered. Of further ones those that are nearest to each
+/// other become one, which costs, once, what was written in between.
 pub const TIMES_MAX: usize = 16;
 
 /// How far the time of a change and the moment of a sync may lie apart, in seconds.
@@ -36,8 +36,8 @@ pub struct LastEnd {
     /// The latest time that the clock showed at a sync.
     #[serde(default)]
     pub clock_max: Time,
-    /// When what changed may have lost its content, since the last end in order: nobody tells when all of that
-    /// has been compared. Sorted.
+    /// When what changed may have lost its content, sorted. Nobody tells when all of that has been compared; what
+    /// has is not from then any more.
     #[serde(default)]
     pub distrusted: Vec<Suspicion>,
     /// The last sync has failed, in this process.
@@ -62,9 +62,16 @@ impl LastEnd {
     /// distrusted itself.
     pub fn start(&mut self, now: Time) -> Vec<Suspicion> {
         if self.clean {
-            *self = Self::unknown(now);
-            self.clean = false;
-            return Vec::new();
+            // Whether all of it was compared before the end, nobody has told. What may have changed at any time
+            // is not compared by its content at each start, though.
+            let mut distrusted = std::mem::take(&mut self.distrusted);
+            distrusted.retain(|times| *times != Suspicion::of_everything());
+            *self = Self {
+                clean: false,
+                distrusted,
+                ..Self::unknown(now)
+            };
+            return self.distrusted.clone();
         }
         self.sync_failed = false;
         self.distrust_up_to(now);

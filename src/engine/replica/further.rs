@@ -50,7 +50,8 @@ impl Replica {
         let anchor = group
             .anchor
             .as_ref()
-            .filter(|anchor| anchor.path != *path && wish.content_pos <= anchor.read_pos);
+            .filter(|anchor| anchor.path != *path)
+            .filter(|_| group.anchor_serves(wish.content_pos, wish.stamp.pos));
         let (before, further) = match (anchor, &group.pending) {
             (Some(anchor), _) => (Some(&anchor.path), Further::LinkTo(anchor.path.clone())),
             (None, Some(pending)) if pending != path => (Some(pending), Further::Whole),
@@ -122,9 +123,11 @@ impl Replica {
     /// True if what a look says of a further name still holds, now that all events up to the look have
     /// been read.
     pub(super) fn may_link(&self, path: &RelPath, wish: &Waiting, to: &RelPath) -> bool {
-        let anchor = self.links.of(path).and_then(|group| group.anchor.as_ref());
-        anchor.is_some_and(|anchor| anchor.path == *to && wish.content_pos <= anchor.read_pos)
-            && !self.is_under_way(to, &[])
+        let serves = self.links.of(path).is_some_and(|group| {
+            let is_anchor = group.anchor.as_ref().is_some_and(|a| a.path == *to);
+            is_anchor && group.anchor_serves(wish.content_pos, wish.stamp.pos)
+        });
+        serves && !self.is_under_way(to, &[])
     }
 
     /// A look found one name of several, and did not read it or found that it is not what was thought.

@@ -425,6 +425,7 @@ impl Replica {
         closed: bool,
         out: &mut Vec<Action>,
     ) {
+        self.links.content_changed(path, wish.content_pos);
         if self.ledger.stands_for(path) {
             return self.leave_to_above(path, &wish);
         }

@@ -273,3 +273,19 @@ fn a_second_crash_hides_no_empty_file() {
     w.restart_sink();
     w.must_settle();
 }
+
+/// The same where it is stopped in order, as long as the clock tells when the crash was.
+#[test]
+fn an_end_in_order_before_the_comparison_hides_no_empty_file() {
+    let mut w = equal(&[("x", "old")]);
+    w.write("x", "newer");
+    w.flow();
+    w.power_cut_empties_files();
+    w.forget_source();
+    w.wait(5_000);
+    w.restart_sink();
+    w.register();
+    w.stop_sink();
+    w.restart_sink();
+    w.must_settle();
+}

@@ -569,6 +569,31 @@ fn a_further_name_of_what_a_problem_hides() {
     }
 }
 
+/// New content that another name tells of is being read: until it is told, what the sink holds is not what
+/// further names mean.
+#[test]
+fn a_further_name_of_what_another_is_about_to_tell() {
+    for (name, held_off) in [("d/b", false), ("d/b", true), ("d/c", false), ("d/c", true)] {
+        let mut w = two_old_names();
+        w.come_by(name);
+        if held_off {
+            for content in ["1", "2", "old content"] {
+                w.write(name, content);
+                w.flow();
+            }
+        }
+        w.write_unseen(name, "new content");
+        w.hear();
+        let reading = (!held_off).then(|| w.look(name));
+        w.ln("d/b", "d/new");
+        w.flow();
+        if let Some(reading) = reading {
+            w.tell(reading);
+        }
+        w.must_settle();
+    }
+}
+
 /// The same where the event was lost with others.
 #[test]
 fn a_further_name_of_what_an_overflow_hides() {

@@ -704,6 +704,23 @@ impl World {
         self.power_was_cut = true;
     }
 
+    /// The sink ends in order while no reader does anything.
+    pub fn stop_sink(&mut self) {
+        self.sink_event(sink::Event::Stop);
+        for _ in 0..PATIENCE_STEPS {
+            self.ship();
+            self.apply_all();
+            self.sync();
+            self.answer();
+            self.wait(20);
+            if self.sink.is_none() {
+                assert!(self.state.end.clean, "not in order");
+                return;
+            }
+        }
+        panic!("the sink does not end");
+    }
+
     pub fn restart_sink(&mut self) {
         self.start_sink();
         self.connect_step();
