@@ -268,8 +268,9 @@ impl Sink {
             .iter()
             .map(|pulse| pulse.deadline(self.settings.heartbeat))
             .min();
-        let is_due = self.is_preparing() && self.sync_failed && self.syncing.is_none();
-        let sync = if self.sync_wanted() || is_due {
+        // Until what is being applied has ended, there is nothing to wake up for.
+        let can_prepare = self.is_preparing() && self.syncing.is_none() && self.order.is_idle();
+        let sync = if self.sync_wanted() || (can_prepare && self.sync_failed) {
             self.sync_after_ms
         } else {
             u64::MAX

@@ -23,7 +23,15 @@ fn registering() -> (Sink, Vec<Action>) {
     };
     let mut sink = Sink::new(settings, Standing::default(), &mut out);
     let now = Now::default();
-    sink.handle(now, Event::Connected(vec![NONCE]), &mut out);
+    request(&mut sink, now, &mut out);
+    sink.advance(now, &mut out);
+    out.clear();
+    (sink, out)
+}
+
+/// Connections are there, and the source tells the epoch.
+fn request(sink: &mut Sink, now: Now, out: &mut Vec<Action>) {
+    sink.handle(now, Event::Connected(vec![NONCE]), out);
     let acknowledgement = Command::RegistrationRequestAcknowledgement {
         epoch: EPOCH,
         source_id: "source".to_owned(),
@@ -31,10 +39,7 @@ fn registering() -> (Sink, Vec<Action>) {
         root: String::new(),
         filter: Filter::default(),
     };
-    sink.handle(now, Event::Command(acknowledgement), &mut out);
-    sink.advance(now, &mut out);
-    out.clear();
-    (sink, out)
+    sink.handle(now, Event::Command(acknowledgement), out);
 }
 
 /// The same, once it has said that it is ready.
@@ -188,15 +193,7 @@ fn a_source_that_registers_and_talks_nonsense_is_met_with_growing_pauses() {
             took_ms: 1,
         };
         sink.handle(now, synced, &mut out);
-        sink.handle(now, Event::Connected(vec![NONCE]), &mut out);
-        let acknowledgement = Command::RegistrationRequestAcknowledgement {
-            epoch: EPOCH,
-            source_id: "source".to_owned(),
-            payload_bytes_max: 1,
-            root: String::new(),
-            filter: Filter::default(),
-        };
-        sink.handle(now, Event::Command(acknowledgement), &mut out);
+        request(&mut sink, now, &mut out);
         let seen = Event::Data(0, ToSink::Synchronisation { nonce: NONCE });
         sink.handle(now, seen, &mut out);
         sink.advance(now, &mut out);
@@ -210,4 +207,48 @@ fn a_source_that_registers_and_talks_nonsense_is_met_with_growing_pauses() {
     // A link that breaks is another matter, and the source has behaved since.
     assert_eq!(again(false), [5]);
     assert_eq!([again(false), again(true)].concat(), [1, 1]);
+}
+
+#[test]
+fn a_disk_that_hangs_behind_a_failed_sync_is_waited_for_without_turning() {
+    let (mut sink, mut out) = transferring();
+    let abandon = |number| {
+        let change = Change::Abandon { stream: number };
+        let (epoch, lane) = (EPOCH, Lane::Live);
+        Event::Data(
+            0,
+            ToSink::Change {
+                epoch,
+                number,
+                lane,
+                change,
+            },
+        )
+    };
+    let now = Now {
+        ms: 1_000,
+        ..Now::default()
+    };
+    sink.handle(now, abandon(1), &mut out);
+    sink.advance(now, &mut out);
+    sink.handle(now, Event::Applied(1, Outcome::default()), &mut out);
+    sink.advance(now, &mut out);
+    sink.handle(now, abandon(2), &mut out);
+    sink.advance(now, &mut out);
+    let failed = Event::Synced {
+        ok: false,
+        took_ms: 1,
+    };
+    sink.handle(now, failed, &mut out);
+    let later = Now {
+        ms: 60_000,
+        ..Now::default()
+    };
+    sink.advance(later, &mut out);
+    assert_eq!(sink.deadline(), u64::MAX, "the second has not been applied");
+    out.clear();
+    sink.handle(later, Event::Applied(2, Outcome::default()), &mut out);
+    sink.advance(later, &mut out);
+    let syncs = |action: &Action| matches!(action, Action::Sync { .. });
+    assert!(out.iter().any(syncs), "{out:?}");
 }
