@@ -478,8 +478,11 @@ impl Sink {
             self.nonsense = 0;
         }
         self.order.forget_waiting();
-        self.clean = false;
-        self.preparing = false;
+        // Nothing is applied while it registers: a sync that takes longer than that serves the next attempt.
+        if !matches!(self.phase, Phase::Registering { .. }) {
+            self.clean = false;
+            self.preparing = false;
+        }
         self.epoch = None;
         self.pulses.clear();
         self.phase = Phase::Connecting;
@@ -618,6 +621,7 @@ impl Sink {
         if !ok {
             // What was applied may be lost: another session sends it again, with content (rule 24).
             self.sync_failed = true;
+            self.preparing = false;
             self.continuous = false;
             self.sync_after_ms = now.ms + SYNC_RETRY_MS.max(2 * took_ms);
             self.reset("a failed sync", out);

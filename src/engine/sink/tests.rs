@@ -210,6 +210,34 @@ fn a_source_that_registers_and_talks_nonsense_is_met_with_growing_pauses() {
 }
 
 #[test]
+fn a_sync_that_outlasts_a_registration_serves_the_next() {
+    let (mut sink, mut out) = registering();
+    let late = Now {
+        ms: HANDSHAKE_MS,
+        ..Now::default()
+    };
+    sink.handle(late, Event::Tick, &mut out);
+    sink.advance(late, &mut out);
+    assert_eq!(attempts(&out).len(), 1, "{out:?}");
+    request(&mut sink, late, &mut out);
+    let synced = Event::Synced {
+        ok: true,
+        took_ms: HANDSHAKE_MS,
+    };
+    sink.handle(late, synced, &mut out);
+    let seen = Event::Data(0, ToSink::Synchronisation { nonce: NONCE });
+    sink.handle(late, seen, &mut out);
+    sink.advance(late, &mut out);
+    let success = |action: &Action| {
+        matches!(
+            action,
+            Action::SendCommand(Command::RegistrationSuccess { .. })
+        )
+    };
+    assert!(out.iter().any(success), "{out:?}");
+}
+
+#[test]
 fn a_disk_that_hangs_behind_a_failed_sync_is_waited_for_without_turning() {
     let (mut sink, mut out) = transferring();
     let abandon = |number| {
