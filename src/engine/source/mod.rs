@@ -348,7 +348,7 @@ impl Source {
             Some(self.rewalk_ms),
             self.audit.deadline(),
         ];
-        let ending = (self.phase == Phase::Termination).then_some(self.terminate_by_ms);
+        let ending = (self.phase == Phase::Termination).then(|| self.next_of_termination());
         replicas
             .chain(flushes)
             .chain(own.into_iter().flatten())

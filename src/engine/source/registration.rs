@@ -530,6 +530,16 @@ impl Source {
                     peer,
                     message: Command::Reply {
                         id,
+    /// When the termination takes its next step, if nobody answers: the service ends for the sinks, then
+    /// without them.
+    pub(super) fn next_of_termination(&self) -> u64 {
+        let mut sessions = self.sessions.by_command.values();
+        match sessions.any(Session::in_transfer) {
+            true => self.terminate_by_ms,
+            false => self.terminate_by_ms + TERMINATION_MS,
+        }
+    }
+
                         reply: Reply::Done,
                     },
                 });

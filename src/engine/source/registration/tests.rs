@@ -1,14 +1,22 @@
-//! Sinks that begin to register and do not go on, and strangers that make the source talk.
+//! Sinks that begin to register and do not go on, that leave and come back, and strangers that make the
+//! source talk.
 
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::engine::carryover::Carryover;
 use crate::engine::replica::Limits;
 use crate::engine::session::Heartbeat;
 use crate::engine::source::{Event, Pace, Settings};
+use crate::tree::Time;
 use crate::wire::message::VERSION;
 
 fn source() -> Source {
+    source_after(Default::default())
+}
+
+/// A source whose earlier process has left this.
+fn source_after(carryover: std::collections::BTreeMap<String, Carryover>) -> Source {
     let settings = Settings {
         root: "/root".to_owned(),
         root_identity: "0:0".to_owned(),
@@ -20,7 +28,7 @@ fn source() -> Source {
         critical: 0.9,
         terminate_on_critical: false,
         events_remedy: String::new(),
-        carryover: Default::default(),
+        carryover,
         filter: Default::default(),
         limits_of_source: Vec::new(),
         owners: Err("not needed".to_owned()),
@@ -29,7 +37,19 @@ fn source() -> Source {
             entries_per_s: 1,
         },
     };
-    Source::new(settings, Now::default(), &mut Vec::new())
+    Source::new(settings, at(0), &mut Vec::new())
+}
+
+/// So many milliseconds after the start; the wall clock stood at 1000 s then.
+fn at(ms: u64) -> Now {
+    Now {
+        ms,
+        wall: secs(1_000 + ms as i64 / 1_000),
+    }
+}
+
+fn secs(secs: i64) -> Time {
+    Time { secs, nanos: 0 }
 }
 
 /// Asks to be registered by a name, with a nonce of the same number as the peer.
@@ -61,10 +81,63 @@ fn is_accepted(out: &[Action], wanted: u64) -> bool {
     })
 }
 
+/// Registers a sink to the end. Returns its epoch.
+fn register(source: &mut Source, now: Now, peer: u64, sink_id: &str) -> u64 {
+    let announcement = ToSource::Announce { nonce: peer };
+    let out = &mut Vec::new();
+    source.handle(now, Event::Data(Peer(peer + 1), announcement), out);
+    let told = request(source, now, peer, sink_id);
+    let epoch = told.iter().find_map(|action| match action {
+        Action::SendCommand {
+            message: Command::RegistrationRequestAcknowledgement { epoch, .. },
+            ..
+        } => Some(*epoch),
+        _ => None,
+    });
+    let epoch = epoch.expect("it is accepted");
+    let credit = Credit {
+        bytes: 8 << 20,
+        messages: 512,
+    };
+    let message = Command::RegistrationSuccess { epoch, credit };
+    source.handle(now, Event::Command(Peer(peer), message), out);
+    epoch
+}
+
+#[test]
+fn the_end_of_the_service_is_waited_for_without_turning() {
+    let mut source = source();
+    let out = &mut Vec::new();
+    register(&mut source, at(0), 1, "sink");
+    source.advance(at(0), out);
+    source.handle(at(0), Event::Stop, out);
+    let late = at(TERMINATION_MS);
+    // The sink is there, and its disk is slow.
+    let ping = Command::Ping { token: 1 };
+    source.handle(late, Event::Command(Peer(1), ping), out);
+    let pong = ToSource::Pong { token: 1 };
+    source.handle(late, Event::Data(Peer(2), pong), out);
+    source.handle(late, Event::Tick, out);
+    out.clear();
+    source.advance(late, out);
+    let ends = |action: &Action| {
+        matches!(
+            action,
+            Action::SendCommand {
+                message: Command::ServiceTermination { .. },
+                ..
+            }
+        )
+    };
+    assert!(out.iter().any(ends), "{out:?}");
+    let deadline = source.deadline();
+    assert!(deadline > late.ms, "{deadline} is over at {}", late.ms);
+}
+
 #[test]
 fn a_registration_that_is_not_finished_leaves_nothing_behind() {
     let mut source = source();
-    let now = Now::default();
+    let now = at(0);
     for peer in 1..=3 {
         request(&mut source, now, peer, &format!("fake {peer}"));
     }
