@@ -8,6 +8,8 @@ use crate::engine::carryover::Carryover;
 use crate::engine::replica::Limits;
 use crate::engine::session::Heartbeat;
 use crate::engine::source::{Event, Pace, Settings};
+use crate::engine::walk::Suspicion;
+use crate::engine::work::{Finding, Order};
 use crate::tree::Time;
 use crate::wire::message::VERSION;
 
@@ -102,6 +104,64 @@ fn register(source: &mut Source, now: Now, peer: u64, sink_id: &str) -> u64 {
     let message = Command::RegistrationSuccess { epoch, credit };
     source.handle(now, Event::Command(Peer(peer), message), out);
     epoch
+}
+
+/// What a listing that is handed out now distrusts. Looks are answered with nothing.
+fn suspicion_of_next_list(source: &mut Source, now: Now) -> Option<Suspicion> {
+    let mut out = Vec::new();
+    source.advance(now, &mut out);
+    let mut found = None;
+    for action in out {
+        match action {
+            Action::Read {
+                order: Order::List { suspicion, .. },
+                ..
+            } => found = found.or(suspicion),
+            Action::Read { ticket, .. } => {
+                let nothing = Event::Found(ticket, Finding::Excluded);
+                source.handle(now, nothing, &mut Vec::new());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn a_sink_that_left_in_order_is_not_trusted_with_what_changed_meanwhile() {
+    let mut source = source();
+    let epoch = register(&mut source, at(0), 1, "sink");
+    let out = &mut Vec::new();
+    let left = at(100_000);
+    source.handle(left, Event::Fill(0, 0.0), out);
+    let message = Command::Unregister { epoch };
+    source.handle(left, Event::Command(Peer(1), message), out);
+    source.handle(left, Event::CommandGone(Peer(1)), out);
+    let back = at(600_000);
+    source.handle(back, Event::Fill(0, 0.0), out);
+    register(&mut source, back, 10, "sink");
+    let suspicion = (0..8).find_map(|_| suspicion_of_next_list(&mut source, back));
+    let suspicion = suspicion.expect("nobody told it what changed while it was away");
+    assert!(suspicion.holds(secs(1_300)), "{suspicion:?}");
+    assert!(!suspicion.holds(secs(900)), "{suspicion:?}");
+}
+
+#[test]
+fn sinks_that_left_are_remembered_up_to_a_number() {
+    let mut source = source();
+    let out = &mut Vec::new();
+    for number in 0..2 * LEFT_MAX as u64 {
+        let (now, peer) = (at(1_000 * number), 1 + 2 * number);
+        source.handle(now, Event::Fill(0, 0.0), out);
+        let epoch = register(&mut source, now, peer, &format!("sink {number}"));
+        let message = Command::Unregister { epoch };
+        source.handle(now, Event::Command(Peer(peer), message), out);
+        source.handle(now, Event::CommandGone(Peer(peer)), out);
+        out.clear();
+    }
+    assert_eq!(source.left.len(), LEFT_MAX);
+    let last = format!("sink {}", 2 * LEFT_MAX - 1);
+    assert!(source.left.contains_key(&last));
 }
 
 #[test]
