@@ -8,7 +8,7 @@ use crate::engine::carryover::Carryover;
 use crate::engine::replica::Replica;
 use crate::engine::session::State;
 use crate::engine::walk::Rescan;
-use crate::engine::{Now, Stamp, Ticket};
+use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::report::{
     EventQueue, Limit, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus,
     SinkTransfer, Status, TransferReport,
@@ -283,12 +283,22 @@ impl Source {
             && self.replicas.values().any(|(_, r)| !r.ledger.is_empty())
     }
 
+    fn carryover_of(&self, now: Now, replica: &Replica) -> Carryover {
+        let mut left = replica.carryover(now, self.queue_empty_ms);
+        // What waits was made before it was heard of, even before this process. What may be of any age (a
+        // directory in the place of another) is not said here, or the next process would send everything.
+        let made = replica.oldest().map(|stamp| stamp.made);
+        if let Some(made) = made.filter(|made| *made != Since::Ever) {
+            left.durable_until = left.durable_until.min(self.wall.earliest(made));
+        }
+        left
+    }
+
     /// What each sink has for good, by sink id, for the state directory.
     #[must_use]
     pub fn carryover(&self, now: Now) -> BTreeMap<String, Carryover> {
         let sinks = self.replicas.values();
-        let left = sinks
-            .map(|(sink, replica)| (sink.clone(), replica.carryover(now, self.queue_empty_ms)));
+        let left = sinks.map(|(sink, replica)| (sink.clone(), self.carryover_of(now, replica)));
         left.collect()
     }
 

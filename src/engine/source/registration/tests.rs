@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::engine::Since;
 use crate::engine::carryover::Carryover;
 use crate::engine::replica::Limits;
 use crate::engine::session::Heartbeat;
@@ -162,6 +163,32 @@ fn sinks_that_left_are_remembered_up_to_a_number() {
     assert_eq!(source.left.len(), LEFT_MAX);
     let last = format!("sink {}", 2 * LEFT_MAX - 1);
     assert!(source.left.contains_key(&last));
+}
+
+#[test]
+fn what_an_earlier_process_left_open_stays_open_until_it_was_compared() {
+    let left = Carryover {
+        durable_until: secs(500),
+        problems: Vec::new(),
+    };
+    let mut source = source_after([("sink".to_owned(), left)].into());
+    register(&mut source, at(0), 1, "sink");
+    source.advance(at(0), &mut Vec::new());
+    let left = source.carryover(at(5_000)).remove("sink").unwrap();
+    assert!(left.durable_until <= secs(500), "{left:?}");
+}
+
+#[test]
+fn what_waited_in_the_event_queue_is_open_since_that_was_empty() {
+    let mut source = source();
+    let out = &mut Vec::new();
+    source.handle(at(0), Event::Fill(0, 0.0), out);
+    source.handle(at(60_000), Event::Fill(16, 0.1), out);
+    register(&mut source, at(60_000), 1, "sink");
+    source.handle(at(60_000), Event::Fill(0, 0.0), out);
+    assert_eq!(source.last_stamp(at(60_000)).made, Since::Ms(60_000));
+    let left = source.carryover(at(60_000)).remove("sink").unwrap();
+    assert!(left.durable_until <= secs(1_000), "{left:?}");
 }
 
 #[test]
