@@ -18,8 +18,8 @@ use crate::wire::message::{
     Command, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Reply, Request,
 };
 
-/// Flushes that wait at once; more are refused.
-const FLUSHES_MAX: usize = 64;
+/// Operators that wait at once for a flush, and as many for the end of the service; more are refused.
+const WAITING_MAX: usize = 64;
 
 /// An operator who waits for everything that happened before.
 #[derive(Debug)]
@@ -75,6 +75,9 @@ impl Source {
                 }
             },
             Request::Stop => return self.stop(now, Some((peer, id)), out),
+            Request::Stop if self.stopping.len() >= WAITING_MAX => {
+                busy(format!("{WAITING_MAX} wait for the end already"))
+            }
         };
         out.push(Action::SendCommand {
             peer,
@@ -143,12 +146,8 @@ impl Source {
     // ---- flush -------------------------------------------------------------------------------------
 
     fn flush(&mut self, now: Now, peer: Peer, id: u64, timeout_ms: u64, out: &mut Vec<Action>) {
-        if self.flushes.len() >= FLUSHES_MAX {
-            let message = format!("{FLUSHES_MAX} flushes wait already");
-            let reply = Reply::Refused(ErrorAnswer {
-                code: ErrorCode::Busy,
-                message,
-            });
+        if self.flushes.len() >= WAITING_MAX {
+            let reply = busy(format!("{WAITING_MAX} flushes wait already"));
             return out.push(Action::SendCommand {
                 peer,
                 message: Command::Reply { id, reply },
@@ -412,6 +411,13 @@ impl Source {
             .values()
             .map(|(_, replica)| replica.ledger.len())
             .sum();
+fn busy(message: String) -> Reply {
+    Reply::Refused(ErrorAnswer {
+        code: ErrorCode::Busy,
+        message,
+    })
+}
+
         ProblemsReport {
             problems: all.take(ENTRIES_MAX).collect(),
             total,

@@ -192,6 +192,34 @@ fn what_waited_in_the_event_queue_is_open_since_that_was_empty() {
 }
 
 #[test]
+fn few_wait_for_the_end_at_once() {
+    let mut source = source();
+    register(&mut source, at(0), 1, "sink");
+    let is_refused = |out: &[Action]| {
+        let reply = |action: &Action| {
+            matches!(
+                action,
+                Action::SendCommand {
+                    message: Command::Reply {
+                        reply: Reply::Refused(_),
+                        ..
+                    },
+                    ..
+                }
+            )
+        };
+        out.iter().any(reply)
+    };
+    for id in 0..=64 {
+        let request = crate::wire::message::Request::Stop;
+        let message = Command::Request { id, request };
+        let out = &mut Vec::new();
+        source.handle(at(0), Event::Command(Peer(9), message), out);
+        assert_eq!(is_refused(out), id == 64, "{id}: {out:?}");
+    }
+}
+
+#[test]
 fn the_end_of_the_service_is_waited_for_without_turning() {
     let mut source = source();
     let out = &mut Vec::new();
