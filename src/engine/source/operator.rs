@@ -14,6 +14,7 @@ use crate::report::{
     SinkTransfer, Status, TransferReport,
 };
 use crate::tree::{LimitKind, RelPath};
+use crate::wire::HEADER_BYTES_MAX;
 use crate::wire::message::{
     Command, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Reply, Request,
 };
@@ -74,10 +75,10 @@ impl Source {
                     Reply::Done
                 }
             },
-            Request::Stop => return self.stop(now, Some((peer, id)), out),
             Request::Stop if self.stopping.len() >= WAITING_MAX => {
                 busy(format!("{WAITING_MAX} wait for the end already"))
             }
+            Request::Stop => return self.stop(now, Some((peer, id)), out),
         };
         out.push(Action::SendCommand {
             peer,
@@ -274,7 +275,7 @@ impl Source {
         self.halted.is_none() && knows_all && self.watches_all()
     }
 
-    /// True if nothing is left to do on any sink but problems; `None` if no sink is known.
+    /// What each sink has for good, by sink id, for the state directory.
     #[must_use]
     pub fn settled_with_problems(&self) -> bool {
         !self.replicas.is_empty()
@@ -291,14 +292,6 @@ impl Source {
             left.durable_until = left.durable_until.min(self.wall.earliest(made));
         }
         left
-    }
-
-    /// What each sink has for good, by sink id, for the state directory.
-    #[must_use]
-    pub fn carryover(&self, now: Now) -> BTreeMap<String, Carryover> {
-        let sinks = self.replicas.values();
-        let left = sinks.map(|(sink, replica)| (sink.clone(), self.carryover_of(now, replica)));
-        left.collect()
     }
 
     // ---- reports -----------------------------------------------------------------------------------
@@ -411,6 +404,13 @@ impl Source {
             .values()
             .map(|(_, replica)| replica.ledger.len())
             .sum();
+        ProblemsReport {
+            problems: as_many_as_fit(all),
+            total,
+        }
+    }
+}
+
 fn busy(message: String) -> Reply {
     Reply::Refused(ErrorAnswer {
         code: ErrorCode::Busy,
@@ -418,15 +418,21 @@ fn busy(message: String) -> Reply {
     })
 }
 
-        ProblemsReport {
-            problems: all.take(ENTRIES_MAX).collect(),
-            total,
-        }
-    }
-}
-
 fn age(now: Now, stamp: Option<Stamp>) -> Option<u64> {
     stamp.map(|stamp| now.ms.saturating_sub(stamp.since_ms))
+}
+
+/// The first problems, as many as fit into a message.
+fn as_many_as_fit(problems: impl Iterator<Item = Problem>) -> Vec<Problem> {
+    /// What a problem takes besides its path, at most.
+    const OTHERS: usize = 512;
+    let mut room = HEADER_BYTES_MAX - OTHERS;
+    let fits = |problem: &Problem| {
+        let rest = room.checked_sub(problem.path.len() + OTHERS);
+        room = rest.unwrap_or(room);
+        rest.is_some()
+    };
+    problems.take(ENTRIES_MAX).take_while(fits).collect()
 }
 
 fn reason(halted: bool, errno: i32, operation: &str) -> String {
@@ -493,3 +499,33 @@ pub(crate) fn few(paths: impl Iterator<Item = RelPath>) -> Vec<RelPath> {
 
 /// Paths in one list of a report.
 pub(crate) const REPORT_PATHS_MAX: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::wire::encode_command;
+
+    #[test]
+    fn problems_with_long_paths_fit_into_a_message() {
+        let problem = |number: usize| Problem {
+            sink: "0123456789abcdef".to_owned(),
+            path: RelPath::new(format!("{number:03}{}", "/0123456789".repeat(300)).as_bytes())
+                .unwrap(),
+            side: "source".to_owned(),
+            operation: "o".repeat(64),
+            errno: 5,
+            reason: reason(true, 0, ""),
+            since_ms: u64::MAX,
+            tries: u32::MAX,
+        };
+        let problems = as_many_as_fit((0..2 * ENTRIES_MAX).map(problem));
+        assert!(problems.len() > 200, "{}", problems.len());
+        let total = u64::MAX;
+        let reply = Reply::Problems(Box::new(ProblemsReport { problems, total }));
+        let message = Command::Reply { id: 1, reply };
+        let bytes = encode_command(&message)[0].len();
+        assert!(bytes <= HEADER_BYTES_MAX, "{bytes}");
+    }
+}
