@@ -277,10 +277,10 @@ impl Source {
 
     /// What each sink has for good, by sink id, for the state directory.
     #[must_use]
-    pub fn settled_with_problems(&self) -> bool {
-        !self.replicas.is_empty()
-            && self.replicas.values().all(|(_, r)| r.only_problems())
-            && self.replicas.values().any(|(_, r)| !r.ledger.is_empty())
+    pub fn carryover(&self, now: Now) -> BTreeMap<String, Carryover> {
+        let sinks = self.replicas.values();
+        let left = sinks.map(|(sink, replica)| (sink.clone(), self.carryover_of(now, replica)));
+        left.collect()
     }
 
     fn carryover_of(&self, now: Now, replica: &Replica) -> Carryover {
