@@ -120,8 +120,8 @@ pub struct Settings {
     /// What happens at [`Settings::events_critical`]. Default `rescan`.
     pub on_critical: OnCritical,
 
-    /// Entries (waiting, claimed or in flight) of one sink. Default 65 536, limits 1024 to
-    /// 16 777 216. Beyond, entries collapse into a rescan of their directory.
+    /// Paths that wait, in each lane of a sink. Default 65 536, limits 1024 to 16 777 216. Beyond, those of
+    /// the fullest directories collapse into rescans, until three quarters are left.
     #[serde(deserialize_with = "within::<_, _, 1024, 16_777_216>")]
     pub queue_entries_max: usize,
     /// Bytes of paths in one list of a sink: those waiting (in each lane), those in flight, those of
@@ -130,7 +130,8 @@ pub struct Settings {
     #[serde(deserialize_with = "bytes_within::<_, MIB, { 16 * GIB }>")]
     pub path_bytes_max: u64,
     /// Entries sent to one sink and not yet durable there. Default 131 072, limits 1024 to
-    /// 16 777 216. Beyond, nothing more is sent to that sink until it has synced.
+    /// 16 777 216. Beyond, nothing more is sent to that sink until it has synced; the backlog stops at three
+    /// quarters.
     #[serde(deserialize_with = "within::<_, _, 1024, 16_777_216>")]
     pub in_flight_entries_max: usize,
     /// Problems remembered one by one for each sink. Default 10 000, limits 16 to 1 000 000. Beyond,

@@ -16,8 +16,6 @@ use crate::wire::message::{ErrorCode, RegistrationRequest, ResumePoint, VERSION}
 pub const ANNOUNCED_MAX: usize = 256;
 /// Sinks that a source serves or knows.
 pub const SINKS_MAX: usize = 64;
-/// Data connections of one sink.
-pub const CONNECTIONS_MAX: usize = 16;
 /// How long each state of the handshake may take, in milliseconds. A sink syncs its file system in
 /// between, which can take long on a busy disk.
 pub const HANDSHAKE_MS: u64 = 60_000;

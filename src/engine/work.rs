@@ -184,7 +184,8 @@ pub enum Finding {
 /// A page of a directory.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Listed {
-    /// The names with what is compared; without `compare` the names and kinds alone count.
+    /// The names with what is compared; unless that is wanted ([`Detail::Everything`]), names and kinds
+    /// alone count.
     pub entries: Vec<ListEntry>,
     /// The last name of the page, though it may have gone since, if others follow it.
     pub upto: Option<Name>,

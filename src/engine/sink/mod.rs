@@ -271,8 +271,9 @@ impl Sink {
             .iter()
             .map(|pulse| pulse.deadline(self.settings.heartbeat))
             .min();
-        let is_due = self.is_preparing() && self.sync_failed && self.syncing.is_none();
-        let sync = if self.sync_wanted() || is_due {
+        // Until what is being applied has ended, there is nothing to wake up for.
+        let can_prepare = self.is_preparing() && self.syncing.is_none() && self.order.is_idle();
+        let sync = if self.sync_wanted() || (can_prepare && self.sync_failed) {
             self.sync_after_ms
         } else {
             u64::MAX
@@ -481,8 +482,11 @@ impl Sink {
             self.nonsense = 0;
         }
         self.order.forget_waiting();
-        self.clean = false;
-        self.preparing = false;
+        // Nothing is applied while it registers: a sync that takes longer than that serves the next attempt.
+        if !matches!(self.phase, Phase::Registering { .. }) {
+            self.clean = false;
+            self.preparing = false;
+        }
         self.epoch = None;
         self.pulses.clear();
         self.phase = Phase::Connecting;
@@ -622,6 +626,7 @@ impl Sink {
         if !ok {
             // What was applied may be lost: another session sends it again, with content (rule 24).
             self.sync_failed = true;
+            self.preparing = false;
             self.continuous = false;
             self.sync_after_ms = now.ms + SYNC_RETRY_MS.max(2 * took_ms);
             self.reset("a failed sync", out);

@@ -30,6 +30,12 @@ fn registering() -> (Sink, Vec<Action>) {
 /// It has connected, and the source has answered its request.
 fn register(sink: &mut Sink, out: &mut Vec<Action>) {
     let now = Now::default();
+    request(sink, now, out);
+    sink.advance(now, out);
+}
+
+/// Connections are there, and the source tells the epoch.
+fn request(sink: &mut Sink, now: Now, out: &mut Vec<Action>) {
     sink.handle(now, Event::Connected(vec![NONCE]), out);
     let acknowledgement = Command::RegistrationRequestAcknowledgement {
         epoch: EPOCH,
@@ -39,7 +45,6 @@ fn register(sink: &mut Sink, out: &mut Vec<Action>) {
         filter: Filter::default(),
     };
     sink.handle(now, Event::Command(acknowledgement), out);
-    sink.advance(now, out);
 }
 
 /// The same, once it has said that it is ready.
@@ -229,4 +234,76 @@ fn an_epoch_that_is_used_again_begins_anew() {
         register(&mut sink, &mut out);
         confirm(&mut sink, &mut out);
     }
+}
+
+#[test]
+fn a_sync_that_outlasts_a_registration_serves_the_next() {
+    let (mut sink, mut out) = registering();
+    let late = Now {
+        ms: HANDSHAKE_MS,
+        ..Now::default()
+    };
+    sink.handle(late, Event::Tick, &mut out);
+    sink.advance(late, &mut out);
+    assert_eq!(attempts(&out).len(), 1, "{out:?}");
+    request(&mut sink, late, &mut out);
+    let synced = Event::Synced {
+        ok: true,
+        took_ms: HANDSHAKE_MS,
+    };
+    sink.handle(late, synced, &mut out);
+    let seen = Event::Data(0, ToSink::Synchronisation { nonce: NONCE });
+    sink.handle(late, seen, &mut out);
+    sink.advance(late, &mut out);
+    let success = |action: &Action| {
+        matches!(
+            action,
+            Action::SendCommand(Command::RegistrationSuccess { .. })
+        )
+    };
+    assert!(out.iter().any(success), "{out:?}");
+}
+
+#[test]
+fn a_disk_that_hangs_behind_a_failed_sync_is_waited_for_without_turning() {
+    let (mut sink, mut out) = transferring();
+    let abandon = |number| {
+        let change = Change::Abandon { stream: number };
+        let (epoch, lane) = (EPOCH, Lane::Live);
+        Event::Data(
+            0,
+            ToSink::Change {
+                epoch,
+                number,
+                lane,
+                change,
+            },
+        )
+    };
+    let now = Now {
+        ms: 1_000,
+        ..Now::default()
+    };
+    sink.handle(now, abandon(1), &mut out);
+    sink.advance(now, &mut out);
+    sink.handle(now, Event::Applied(1, Outcome::default()), &mut out);
+    sink.advance(now, &mut out);
+    sink.handle(now, abandon(2), &mut out);
+    sink.advance(now, &mut out);
+    let failed = Event::Synced {
+        ok: false,
+        took_ms: 1,
+    };
+    sink.handle(now, failed, &mut out);
+    let later = Now {
+        ms: 60_000,
+        ..Now::default()
+    };
+    sink.advance(later, &mut out);
+    assert_eq!(sink.deadline(), u64::MAX, "the second has not been applied");
+    out.clear();
+    sink.handle(later, Event::Applied(2, Outcome::default()), &mut out);
+    sink.advance(later, &mut out);
+    let syncs = |action: &Action| matches!(action, Action::Sync { .. });
+    assert!(out.iter().any(syncs), "{out:?}");
 }

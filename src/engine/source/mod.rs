@@ -247,6 +247,8 @@ pub struct Source {
     terminate_by_ms: u64,
     stopping: Vec<(Peer, u64)>,
     flushes: Vec<Flush>,
+    /// Sinks that have left in order, and since when what happened was not told to them.
+    left: BTreeMap<String, Since>,
 }
 
 impl Source {
@@ -283,6 +285,7 @@ impl Source {
             terminate_by_ms: 0,
             stopping: Vec::new(),
             flushes: Vec::new(),
+            left: BTreeMap::new(),
         };
         let stamp = source.stamp(now);
         source.arming.owe(RelPath::root(), stamp);
@@ -348,7 +351,7 @@ impl Source {
             Some(self.rewalk_ms),
             self.audit.deadline(),
         ];
-        let ending = (self.phase == Phase::Termination).then_some(self.terminate_by_ms);
+        let ending = (self.phase == Phase::Termination).then(|| self.next_of_termination());
         replicas
             .chain(flushes)
             .chain(own.into_iter().flatten())

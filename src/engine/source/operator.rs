@@ -8,18 +8,19 @@ use crate::engine::carryover::Carryover;
 use crate::engine::replica::Replica;
 use crate::engine::session::State;
 use crate::engine::walk::Rescan;
-use crate::engine::{Now, Stamp, Ticket};
+use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::report::{
     EventQueue, Limit, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus,
     SinkTransfer, Status, TransferReport,
 };
 use crate::tree::{LimitKind, RelPath};
+use crate::wire::HEADER_BYTES_MAX;
 use crate::wire::message::{
     Command, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Reply, Request,
 };
 
-/// Flushes that wait at once; more are refused.
-const FLUSHES_MAX: usize = 64;
+/// Operators that wait at once for a flush, and as many for the end of the service; more are refused.
+const WAITING_MAX: usize = 64;
 
 /// An operator who waits for everything that happened before.
 #[derive(Debug)]
@@ -74,6 +75,9 @@ impl Source {
                     Reply::Done
                 }
             },
+            Request::Stop if self.stopping.len() >= WAITING_MAX => {
+                busy(format!("{WAITING_MAX} wait for the end already"))
+            }
             Request::Stop => return self.stop(now, Some((peer, id)), out),
         };
         out.push(Action::SendCommand {
@@ -143,12 +147,8 @@ impl Source {
     // ---- flush -------------------------------------------------------------------------------------
 
     fn flush(&mut self, now: Now, peer: Peer, id: u64, timeout_ms: u64, out: &mut Vec<Action>) {
-        if self.flushes.len() >= FLUSHES_MAX {
-            let message = format!("{FLUSHES_MAX} flushes wait already");
-            let reply = Reply::Refused(ErrorAnswer {
-                code: ErrorCode::Busy,
-                message,
-            });
+        if self.flushes.len() >= WAITING_MAX {
+            let reply = busy(format!("{WAITING_MAX} flushes wait already"));
             return out.push(Action::SendCommand {
                 peer,
                 message: Command::Reply { id, reply },
@@ -275,21 +275,23 @@ impl Source {
         self.halted.is_none() && knows_all && self.watches_all()
     }
 
-    /// True if nothing is left to do on any sink but problems; `None` if no sink is known.
-    #[must_use]
-    pub fn settled_with_problems(&self) -> bool {
-        !self.replicas.is_empty()
-            && self.replicas.values().all(|(_, r)| r.only_problems())
-            && self.replicas.values().any(|(_, r)| !r.ledger.is_empty())
-    }
-
     /// What each sink has for good, by sink id, for the state directory.
     #[must_use]
     pub fn carryover(&self, now: Now) -> BTreeMap<String, Carryover> {
         let sinks = self.replicas.values();
-        let left = sinks
-            .map(|(sink, replica)| (sink.clone(), replica.carryover(now, self.queue_empty_ms)));
+        let left = sinks.map(|(sink, replica)| (sink.clone(), self.carryover_of(now, replica)));
         left.collect()
+    }
+
+    fn carryover_of(&self, now: Now, replica: &Replica) -> Carryover {
+        let mut left = replica.carryover(now, self.queue_empty_ms);
+        // What waits was made before it was heard of, even before this process. What may be of any age (a
+        // directory in the place of another) is not said here, or the next process would send everything.
+        let made = replica.oldest().map(|stamp| stamp.made);
+        if let Some(made) = made.filter(|made| *made != Since::Ever) {
+            left.durable_until = left.durable_until.min(self.wall.earliest(made));
+        }
+        left
     }
 
     // ---- reports -----------------------------------------------------------------------------------
@@ -403,14 +405,34 @@ impl Source {
             .map(|(_, replica)| replica.ledger.len())
             .sum();
         ProblemsReport {
-            problems: all.take(ENTRIES_MAX).collect(),
+            problems: as_many_as_fit(all),
             total,
         }
     }
 }
 
+fn busy(message: String) -> Reply {
+    Reply::Refused(ErrorAnswer {
+        code: ErrorCode::Busy,
+        message,
+    })
+}
+
 fn age(now: Now, stamp: Option<Stamp>) -> Option<u64> {
     stamp.map(|stamp| now.ms.saturating_sub(stamp.since_ms))
+}
+
+/// The first problems, as many as fit into a message.
+fn as_many_as_fit(problems: impl Iterator<Item = Problem>) -> Vec<Problem> {
+    /// What a problem takes besides its path, at most.
+    const OTHERS: usize = 512;
+    let mut room = HEADER_BYTES_MAX - OTHERS;
+    let fits = |problem: &Problem| {
+        let rest = room.checked_sub(problem.path.len() + OTHERS);
+        room = rest.unwrap_or(room);
+        rest.is_some()
+    };
+    problems.take(ENTRIES_MAX).take_while(fits).collect()
 }
 
 fn reason(halted: bool, errno: i32, operation: &str) -> String {
@@ -477,3 +499,33 @@ pub(crate) fn few(paths: impl Iterator<Item = RelPath>) -> Vec<RelPath> {
 
 /// Paths in one list of a report.
 pub(crate) const REPORT_PATHS_MAX: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::wire::encode_command;
+
+    #[test]
+    fn problems_with_long_paths_fit_into_a_message() {
+        let problem = |number: usize| Problem {
+            sink: "0123456789abcdef".to_owned(),
+            path: RelPath::new(format!("{number:03}{}", "/0123456789".repeat(300)).as_bytes())
+                .unwrap(),
+            side: "source".to_owned(),
+            operation: "o".repeat(64),
+            errno: 5,
+            reason: reason(true, 0, ""),
+            since_ms: u64::MAX,
+            tries: u32::MAX,
+        };
+        let problems = as_many_as_fit((0..2 * ENTRIES_MAX).map(problem));
+        assert!(problems.len() > 200, "{}", problems.len());
+        let total = u64::MAX;
+        let reply = Reply::Problems(Box::new(ProblemsReport { problems, total }));
+        let message = Command::Reply { id: 1, reply };
+        let bytes = encode_command(&message)[0].len();
+        assert!(bytes <= HEADER_BYTES_MAX, "{bytes}");
+    }
+}

@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use super::{Action, Source, TERMINATION_MS};
 use crate::channel::Peer;
-use crate::engine::Now;
 use crate::engine::replica::Replica;
 use crate::engine::session::{ANNOUNCE_MS, Pulse, SINKS_MAX, SYNCHRONISATION_MS, Session, State};
+use crate::engine::{Now, Since, Stamp};
 use crate::report::Phase;
-use crate::tree::{OwnerMap, View};
+use crate::tree::{OwnerMap, RelPath, View};
 use crate::wire::PAYLOAD_BYTES_MAX;
 use crate::wire::message::{
     Command, Credit, ErrorAnswer, ErrorCode, RegistrationRequest, Reply, ToSink, ToSource,
 };
+
+/// Sinks that have left of which is remembered since when; of others that come back the content is believed
+/// to be equal where size and time are.
+const LEFT_MAX: usize = 256;
 
 impl Source {
     pub(super) fn command(
@@ -32,7 +36,7 @@ impl Source {
             Command::RegistrationSuccess { epoch, credit } => {
                 self.registration_success(now, peer, epoch, credit, out);
             }
-            Command::Unregister { epoch } => self.unregister(now, peer, epoch, out),
+            Command::Unregister { epoch } => self.unregister(peer, epoch, out),
             Command::ServiceTerminationAcknowledgement { epoch } => {
                 if self
                     .sessions
@@ -309,11 +313,15 @@ impl Source {
         }
         let stamp = self.stamp(now);
         let left = self.settings.carryover.remove(&sink_id);
+        let untold_since = self.left.remove(&sink_id);
         if let Some((_, replica)) = self.replicas.get_mut(&key) {
             replica.view = view;
             replica.attach(now, stamp, epoch, peers, credit, resume.as_ref());
             if let Some(left) = left {
                 replica.resume(now, stamp, left);
+            }
+            if let Some(made) = untold_since {
+                replica.owe_suspect(RelPath::root(), Stamp { made, ..stamp });
             }
         }
     }
@@ -328,6 +336,9 @@ impl Source {
         out.push(Action::DropCommand { peer });
         for (data, ..) in &session.data {
             out.push(Action::DropData { peer: *data });
+        }
+        if session.state == State::Unregistering {
+            self.remember_left(session.key);
         }
         let mut was_attached = false;
         if let Some((_, replica)) = self.replicas.get_mut(&session.key) {
@@ -361,7 +372,28 @@ impl Source {
         }
     }
 
-    fn unregister(&mut self, now: Now, peer: Peer, epoch: u64, out: &mut Vec<Action>) {
+    /// Nothing more is collected for a sink that leaves. Since when it has not been told everything is all that
+    /// is kept of it, so that it is not trusted by size and time when it is back (rule 21).
+    fn remember_left(&mut self, key: u64) {
+        let Some((sink, replica)) = self.replicas.get(&key) else {
+            return;
+        };
+        let problems = replica.ledger.iter().map(|(_, problem)| problem.open_since);
+        let untold = problems
+            .chain(replica.ledger.unlisted_since())
+            .chain(replica.oldest().map(|stamp| stamp.made))
+            .fold(Since::Ms(self.queue_empty_ms), Since::min);
+        self.left.insert(sink.clone(), untold);
+        if self.left.len() > LEFT_MAX {
+            let longest = self.left.iter().min_by_key(|(_, since)| **since);
+            let longest = longest.map(|(sink, _)| sink.clone());
+            if let Some(sink) = longest {
+                self.left.remove(&sink);
+            }
+        }
+    }
+
+    fn unregister(&mut self, peer: Peer, epoch: u64, out: &mut Vec<Action>) {
         let Some(session) = self
             .sessions
             .by_command
@@ -380,7 +412,6 @@ impl Source {
             peer,
             message: Command::UnregisterAcknowledgement { epoch },
         });
-        let _ = now;
         if let Some((_, replica)) = self.replicas.get_mut(&session.key) {
             replica.quiet = true;
         }
@@ -496,6 +527,16 @@ impl Source {
                 urgent: false,
                 text: "terminating".to_owned(),
             });
+        }
+    }
+
+    /// When the termination takes its next step, if nobody answers: the service ends for the sinks, then
+    /// without them.
+    pub(super) fn next_of_termination(&self) -> u64 {
+        let mut sessions = self.sessions.by_command.values();
+        match sessions.any(Session::in_transfer) {
+            true => self.terminate_by_ms,
+            false => self.terminate_by_ms + TERMINATION_MS,
         }
     }
 

@@ -1,14 +1,25 @@
-//! Sinks that begin to register and do not go on, and strangers that make the source talk.
+//! Sinks that begin to register and do not go on, that leave and come back, and strangers that make the
+//! source talk.
 
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::engine::Since;
+use crate::engine::carryover::Carryover;
 use crate::engine::replica::Limits;
 use crate::engine::session::Heartbeat;
 use crate::engine::source::{Event, Pace, Settings};
+use crate::engine::walk::Suspicion;
+use crate::engine::work::{Finding, Order};
+use crate::tree::Time;
 use crate::wire::message::VERSION;
 
 fn source() -> Source {
+    source_after(Default::default())
+}
+
+/// A source whose earlier process has left this.
+fn source_after(carryover: std::collections::BTreeMap<String, Carryover>) -> Source {
     let settings = Settings {
         root: "/root".to_owned(),
         root_identity: "0:0".to_owned(),
@@ -20,7 +31,7 @@ fn source() -> Source {
         critical: 0.9,
         terminate_on_critical: false,
         events_remedy: String::new(),
-        carryover: Default::default(),
+        carryover,
         filter: Default::default(),
         limits_of_source: Vec::new(),
         owners: Err("not needed".to_owned()),
@@ -29,7 +40,19 @@ fn source() -> Source {
             entries_per_s: 1,
         },
     };
-    Source::new(settings, Now::default(), &mut Vec::new())
+    Source::new(settings, at(0), &mut Vec::new())
+}
+
+/// So many milliseconds after the start; the wall clock stood at 1000 s then.
+fn at(ms: u64) -> Now {
+    Now {
+        ms,
+        wall: secs(1_000 + ms as i64 / 1_000),
+    }
+}
+
+fn secs(secs: i64) -> Time {
+    Time { secs, nanos: 0 }
 }
 
 /// Asks to be registered by a name, with a nonce of the same number as the peer.
@@ -61,10 +84,175 @@ fn is_accepted(out: &[Action], wanted: u64) -> bool {
     })
 }
 
+/// Registers a sink to the end. Returns its epoch.
+fn register(source: &mut Source, now: Now, peer: u64, sink_id: &str) -> u64 {
+    let announcement = ToSource::Announce { nonce: peer };
+    let out = &mut Vec::new();
+    source.handle(now, Event::Data(Peer(peer + 1), announcement), out);
+    let told = request(source, now, peer, sink_id);
+    let epoch = told.iter().find_map(|action| match action {
+        Action::SendCommand {
+            message: Command::RegistrationRequestAcknowledgement { epoch, .. },
+            ..
+        } => Some(*epoch),
+        _ => None,
+    });
+    let epoch = epoch.expect("it is accepted");
+    let credit = Credit {
+        bytes: 8 << 20,
+        messages: 512,
+    };
+    let message = Command::RegistrationSuccess { epoch, credit };
+    source.handle(now, Event::Command(Peer(peer), message), out);
+    epoch
+}
+
+/// What a listing that is handed out now distrusts. Looks are answered with nothing.
+fn suspicion_of_next_list(source: &mut Source, now: Now) -> Option<Suspicion> {
+    let mut out = Vec::new();
+    source.advance(now, &mut out);
+    let mut found = None;
+    for action in out {
+        match action {
+            Action::Read {
+                order: Order::List { suspicion, .. },
+                ..
+            } => found = found.or(suspicion),
+            Action::Read { ticket, .. } => {
+                let nothing = Event::Found(ticket, Finding::Excluded);
+                source.handle(now, nothing, &mut Vec::new());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn a_sink_that_left_in_order_is_not_trusted_with_what_changed_meanwhile() {
+    let mut source = source();
+    let epoch = register(&mut source, at(0), 1, "sink");
+    let out = &mut Vec::new();
+    let left = at(100_000);
+    source.handle(left, Event::Fill(0, 0.0), out);
+    let message = Command::Unregister { epoch };
+    source.handle(left, Event::Command(Peer(1), message), out);
+    source.handle(left, Event::CommandGone(Peer(1)), out);
+    let back = at(600_000);
+    source.handle(back, Event::Fill(0, 0.0), out);
+    register(&mut source, back, 10, "sink");
+    let suspicion = (0..8).find_map(|_| suspicion_of_next_list(&mut source, back));
+    let suspicion = suspicion.expect("nobody told it what changed while it was away");
+    assert!(suspicion.holds(secs(1_300)), "{suspicion:?}");
+    assert!(!suspicion.holds(secs(900)), "{suspicion:?}");
+}
+
+#[test]
+fn sinks_that_left_are_remembered_up_to_a_number() {
+    let mut source = source();
+    let out = &mut Vec::new();
+    for number in 0..2 * LEFT_MAX as u64 {
+        let (now, peer) = (at(1_000 * number), 1 + 2 * number);
+        source.handle(now, Event::Fill(0, 0.0), out);
+        let epoch = register(&mut source, now, peer, &format!("sink {number}"));
+        let message = Command::Unregister { epoch };
+        source.handle(now, Event::Command(Peer(peer), message), out);
+        source.handle(now, Event::CommandGone(Peer(peer)), out);
+        out.clear();
+    }
+    assert_eq!(source.left.len(), LEFT_MAX);
+    let last = format!("sink {}", 2 * LEFT_MAX - 1);
+    assert!(source.left.contains_key(&last));
+}
+
+#[test]
+fn what_an_earlier_process_left_open_stays_open_until_it_was_compared() {
+    let left = Carryover {
+        durable_until: secs(500),
+        problems: Vec::new(),
+    };
+    let mut source = source_after([("sink".to_owned(), left)].into());
+    register(&mut source, at(0), 1, "sink");
+    source.advance(at(0), &mut Vec::new());
+    let left = source.carryover(at(5_000)).remove("sink").unwrap();
+    assert!(left.durable_until <= secs(500), "{left:?}");
+}
+
+#[test]
+fn what_waited_in_the_event_queue_is_open_since_that_was_empty() {
+    let mut source = source();
+    let out = &mut Vec::new();
+    source.handle(at(0), Event::Fill(0, 0.0), out);
+    source.handle(at(60_000), Event::Fill(16, 0.1), out);
+    register(&mut source, at(60_000), 1, "sink");
+    source.handle(at(60_000), Event::Fill(0, 0.0), out);
+    assert_eq!(source.last_stamp(at(60_000)).made, Since::Ms(60_000));
+    let left = source.carryover(at(60_000)).remove("sink").unwrap();
+    assert!(left.durable_until <= secs(1_000), "{left:?}");
+}
+
+#[test]
+fn few_wait_for_the_end_at_once() {
+    let mut source = source();
+    register(&mut source, at(0), 1, "sink");
+    let is_refused = |out: &[Action]| {
+        let reply = |action: &Action| {
+            matches!(
+                action,
+                Action::SendCommand {
+                    message: Command::Reply {
+                        reply: Reply::Refused(_),
+                        ..
+                    },
+                    ..
+                }
+            )
+        };
+        out.iter().any(reply)
+    };
+    for id in 0..=64 {
+        let request = crate::wire::message::Request::Stop;
+        let message = Command::Request { id, request };
+        let out = &mut Vec::new();
+        source.handle(at(0), Event::Command(Peer(9), message), out);
+        assert_eq!(is_refused(out), id == 64, "{id}: {out:?}");
+    }
+}
+
+#[test]
+fn the_end_of_the_service_is_waited_for_without_turning() {
+    let mut source = source();
+    let out = &mut Vec::new();
+    register(&mut source, at(0), 1, "sink");
+    source.advance(at(0), out);
+    source.handle(at(0), Event::Stop, out);
+    let late = at(TERMINATION_MS);
+    // The sink is there, and its disk is slow.
+    let ping = Command::Ping { token: 1 };
+    source.handle(late, Event::Command(Peer(1), ping), out);
+    let pong = ToSource::Pong { token: 1 };
+    source.handle(late, Event::Data(Peer(2), pong), out);
+    source.handle(late, Event::Tick, out);
+    out.clear();
+    source.advance(late, out);
+    let ends = |action: &Action| {
+        matches!(
+            action,
+            Action::SendCommand {
+                message: Command::ServiceTermination { .. },
+                ..
+            }
+        )
+    };
+    assert!(out.iter().any(ends), "{out:?}");
+    let deadline = source.deadline();
+    assert!(deadline > late.ms, "{deadline} is over at {}", late.ms);
+}
+
 #[test]
 fn a_registration_that_is_not_finished_leaves_nothing_behind() {
     let mut source = source();
-    let now = Now::default();
+    let now = at(0);
     for peer in 1..=3 {
         request(&mut source, now, peer, &format!("fake {peer}"));
     }
