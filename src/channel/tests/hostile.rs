@@ -339,7 +339,7 @@ struct Flood {
 
 impl Flood {
     fn start(stream: TcpStream, bytes: &[u8]) -> Self {
-        const GIVEN_UP: Duration = Duration::from_secs(5);
+        const GIVEN_UP: Duration = Duration::from_secs(60);
         let mut stream = stream.into_std().unwrap();
         stream.set_nonblocking(false).unwrap();
         let shared = stream.try_clone().unwrap();
