@@ -247,7 +247,7 @@ impl Replica {
                 let operation = operation.as_str();
                 self.ledger.failed_with_all_below(
                     now,
-                    path,
+                    path.clone(),
                     Failure {
                         side: Side::Sink,
                         operation,
@@ -257,6 +257,9 @@ impl Replica {
                         made: wish.stamp.made,
                     },
                 );
+                if wish.touched {
+                    self.ledger.touch(&path);
+                }
             }
         }
     }
