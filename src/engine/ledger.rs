@@ -49,6 +49,8 @@ pub struct Problem {
     pub since_ms: u64,
     /// Since when changes at or below the path may have been forgotten.
     pub open_since: Since,
+    /// Something happened to what the name means, and could not be told.
+    pub touched: bool,
     /// How often it was tried.
     pub tries: u32,
     /// When it is tried again.
@@ -161,6 +163,7 @@ impl Ledger {
         } = failure;
         let operation = operation.to_owned();
         let made = made.min(Since::Ms(now.ms));
+        let touched = self.problems.get(&path).is_some_and(|known| known.touched);
         let (since_ms, open_since, tries) = match self.problems.get(&path) {
             Some(known) => {
                 let tries = known.tries.saturating_add(1);
@@ -179,6 +182,7 @@ impl Ledger {
             errno,
             since_ms,
             open_since,
+            touched,
             tries,
             retry_ms,
             halted,
@@ -210,6 +214,13 @@ impl Ledger {
             None => failure.made,
         };
         self.failed(now, path, Failure { made, ..failure });
+    }
+
+    /// What could not be told of a path with a problem has happened to what the name means.
+    pub fn touch(&mut self, path: &RelPath) {
+        if let Some(problem) = self.problems.get_mut(path) {
+            problem.touched = true;
+        }
     }
 
     fn is_full(&self) -> bool {

@@ -197,7 +197,8 @@ impl Replica {
         for ((name, wish), seen) in names.into_iter().zip(seen) {
             let path = dir.join(&name);
             // Whoever has asked for the look: what could not be told is told now.
-            let touched = wish.touched || self.ledger.holds(&path);
+            let problem = self.ledger.get(&path);
+            let touched = wish.touched || problem.is_some_and(|problem| problem.touched);
             let wish = Waiting { touched, ..wish };
             if let Seen::Is { state, links, .. } = &seen
                 && !self.still_holds(&path, &wish, state, *links)
@@ -377,7 +378,10 @@ impl Replica {
                     number: self.last_number(),
                     made: wish.stamp.made,
                 };
-                self.ledger.failed(now, path, failure);
+                self.ledger.failed(now, path.clone(), failure);
+                if wish.touched {
+                    self.ledger.touch(&path);
+                }
             }
             Seen::Unread | Seen::Is { .. } | Seen::Large { .. } => {
                 self.queue(lane).put_now(now.ms, path, wish);

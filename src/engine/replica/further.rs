@@ -248,9 +248,9 @@ impl Replica {
         others.find(told).cloned()
     }
 
-    /// What could not be told of a name that has a problem: anything may have happened to its inode.
+    /// What has happened to the inode of a name that has a problem, and could not be told.
     fn untold_of(&self, path: &RelPath) -> Option<Waiting> {
-        let problem = self.ledger.get(path)?;
+        let problem = self.ledger.get(path).filter(|problem| problem.touched)?;
         let stamp = Stamp {
             pos: 0,
             since_ms: problem.since_ms,

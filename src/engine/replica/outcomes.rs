@@ -248,7 +248,7 @@ impl Replica {
                 let operation = operation.as_str();
                 self.ledger.failed_with_all_below(
                     now,
-                    path,
+                    path.clone(),
                     Failure {
                         side: Side::Sink,
                         operation,
@@ -258,6 +258,9 @@ impl Replica {
                         made: wish.stamp.made,
                     },
                 );
+                if wish.touched {
+                    self.ledger.touch(&path);
+                }
             }
         }
     }

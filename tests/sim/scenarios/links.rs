@@ -607,3 +607,22 @@ fn a_further_name_of_what_an_overflow_hides() {
     w.flow();
     w.must_settle();
 }
+
+/// A target without hard links that takes one large file at a time refuses what comes beside it. That tells no
+/// other name again: else they would refuse each other for ever (seed 32964070541186).
+#[test]
+fn names_apart_that_refuse_each_other() {
+    let mut w = World::quiet_with(|faults| {
+        faults.names_apart = true;
+        faults.stages_max = 1;
+    });
+    w.write("a", &"old piece ".repeat(3));
+    for name in ["b", "c", "d"] {
+        w.ln("a", name);
+    }
+    w.must_settle();
+    super::long_after(&mut w);
+    w.come_by("b");
+    w.write_unseen("b", &"new piece ".repeat(3));
+    w.must_settle();
+}
