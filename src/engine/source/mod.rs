@@ -203,8 +203,9 @@ const REWALK_MS: u64 = 30_000;
 /// How long further overflows are only counted after one was told, in milliseconds.
 const OVERFLOW_TOLD_MS: u64 = 60_000;
 
-/// How long the end of the service waits for its sinks, in milliseconds.
-const TERMINATION_MS: u64 = 30_000;
+/// How long the end of the service waits for what was sent to be durable, and then for its sinks to agree,
+/// in milliseconds.
+pub const TERMINATION_MS: u64 = 30_000;
 
 /// Pages that the scan which binds watches has under way.
 const ARMING_PAGES_MAX: usize = 16;
