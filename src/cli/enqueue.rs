@@ -13,6 +13,7 @@ use super::rescan::{below, source_root};
 use crate::config::{Address, Settings};
 use crate::error::Error;
 use crate::tree::{PATH_BYTES_MAX, RelPath};
+use crate::wire::HEADER_BYTES_MAX;
 use crate::wire::message::{ENTRIES_MAX, Request};
 
 const EXAMPLE: &str = "\
@@ -33,6 +34,12 @@ pub(super) struct Args {
     pub(super) operator: OperatorArgs,
 }
 
+/// Bytes of paths in one request, with their heads: a message less some room for the rest of it.
+const PATHS_BYTES_MAX: usize = HEADER_BYTES_MAX - 1024;
+
+/// What says how long a path is.
+const PATH_HEAD_BYTES: usize = 5;
+
 #[derive(Serialize)]
 struct Enqueued {
     enqueued: u64,
@@ -49,6 +56,7 @@ pub(super) async fn run(
     let mut batch = Batch {
         source: settings.command,
         paths: Vec::new(),
+        bytes: 0,
         sent: 0,
     };
     for path in args.paths {
@@ -72,6 +80,8 @@ pub(super) async fn run(
 struct Batch {
     source: Address,
     paths: Vec<RelPath>,
+    /// What the paths take in the request.
+    bytes: usize,
     sent: u64,
 }
 
@@ -90,11 +100,20 @@ impl Batch {
     }
 
     async fn add(&mut self, path: RelPath) -> Result<(), Error> {
-        self.paths.push(path);
-        if self.paths.len() == ENTRIES_MAX {
+        if !self.has_room_for(&path) {
             self.send().await?;
         }
+        self.put(path);
         Ok(())
+    }
+
+    fn has_room_for(&self, path: &RelPath) -> bool {
+        self.paths.len() < ENTRIES_MAX && self.bytes + taken_by(path) <= PATHS_BYTES_MAX
+    }
+
+    fn put(&mut self, path: RelPath) {
+        self.bytes += taken_by(&path);
+        self.paths.push(path);
     }
 
     /// Sends what is there, on a connection of its own: while the next paths are awaited, nobody
@@ -104,12 +123,17 @@ impl Batch {
             return Ok(());
         }
         let paths = std::mem::take(&mut self.paths);
+        self.bytes = 0;
         self.sent += paths.len() as u64;
         let mut operator = connect(&self.source).await?;
         operator.order(Request::Enqueue { paths }).await?;
         operator.close().await;
         Ok(())
     }
+}
+
+fn taken_by(path: &RelPath) -> usize {
+    path.len() + PATH_HEAD_BYTES
 }
 
 /// The next path and no more than a path can have; `None` at the end of the input.
@@ -132,6 +156,29 @@ fn next_path(input: &mut dyn BufRead, end: u8) -> Result<Option<Vec<u8>>, Error>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::encode_command;
+    use crate::wire::message::Command;
+
+    #[test]
+    fn long_paths_take_several_requests() {
+        for (length, fit) in [(4000, 100..300), (10, ENTRIES_MAX..ENTRIES_MAX + 1)] {
+            let path = RelPath::new(&b"0123456789/".repeat(length)[..length]).expect("a path");
+            let mut batch = Batch {
+                source: Address::loopback(1),
+                paths: Vec::new(),
+                bytes: 0,
+                sent: 0,
+            };
+            while batch.has_room_for(&path) {
+                batch.put(path.clone());
+            }
+            let paths = batch.paths;
+            assert!(fit.contains(&paths.len()), "{}", paths.len());
+            let request = Request::Enqueue { paths };
+            let frames = encode_command(&Command::Request { id: 1, request });
+            assert!(frames[0].len() <= HEADER_BYTES_MAX);
+        }
+    }
 
     fn paths(input: &[u8], end: u8) -> Result<Vec<Vec<u8>>, u8> {
         let mut input = input;

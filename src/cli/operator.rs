@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::channel::{Channel, Incoming, Peer};
+use crate::engine::source::TERMINATION_MS;
 use crate::error::Error;
 use crate::wire::message::{Command, FlushResult, Reply, Request};
 use crate::wire::{decode_command, encode_command};
@@ -35,19 +36,17 @@ impl<C: Channel> Operator<C> {
     ///
     /// # Errors
     /// [`Error::Refused`] in the words of the source, [`Error::Unavailable`] if it does not answer
-    /// within [`ANSWER_TIMEOUT`], [`Error::Protocol`] if it speaks another language.
+    /// within [`ANSWER_TIMEOUT`] and what the request allows, [`Error::Protocol`] if it speaks another
+    /// language.
     pub(super) async fn ask(&mut self, request: Request) -> Result<Reply, Error> {
-        self.ask_within(request, ANSWER_TIMEOUT).await
+        let patience = patience(&request);
+        self.ask_within(request, patience).await
     }
 
-    /// A flush, whose answer may take `timeout` longer than others.
+    /// A flush, which may take so long.
     pub(super) async fn flush(&mut self, timeout: Duration) -> Result<FlushResult, Error> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let patience = timeout.saturating_add(ANSWER_TIMEOUT);
-        match self
-            .ask_within(Request::Flush { timeout_ms }, patience)
-            .await?
-        {
+        match self.ask(Request::Flush { timeout_ms }).await? {
             Reply::Flush(result) => Ok(result),
             other => Err(self.unexpected(&other)),
         }
@@ -138,6 +137,17 @@ impl<C: Channel> Operator<C> {
             reason,
         }
     }
+}
+
+/// How long the answer to a request may take.
+fn patience(request: &Request) -> Duration {
+    let allowed_ms = match request {
+        Request::Flush { timeout_ms } => *timeout_ms,
+        // What was sent becomes durable, then every sink agrees.
+        Request::Stop => 2 * TERMINATION_MS,
+        _ => 0,
+    };
+    Duration::from_millis(allowed_ms).saturating_add(ANSWER_TIMEOUT)
 }
 
 #[cfg(test)]

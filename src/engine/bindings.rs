@@ -238,7 +238,11 @@ impl Bindings {
     /// [`Bindings::expire`] gives them up.
     pub fn translate(&mut self, now: Now, event: &RawEvent, out: &mut Vec<PathEvent>) {
         match event.what {
-            What::Overflow => return out.push(PathEvent::Overflow),
+            What::Overflow => {
+                // The MOVE_SELF of a pair that was told may be among what was lost.
+                self.explained.clear();
+                return out.push(PathEvent::Overflow);
+            }
             What::Unmounted => return out.push(PathEvent::Unmounted),
             What::Ignored => return self.forget(event.wd),
             What::MoveSelf => return self.moved_self(event.wd, out),
@@ -380,5 +384,39 @@ impl Bindings {
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
         self.halves.iter().map(|half| half.until_ms).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// What a raw event says.
+    fn said(bindings: &mut Bindings, wd: Wd, what: What, name: Option<&str>) -> Vec<PathEvent> {
+        let event = RawEvent {
+            wd,
+            what,
+            name: name.map(|name| Name::new(name.as_bytes()).unwrap()),
+            is_dir: true,
+        };
+        let mut out = Vec::new();
+        bindings.translate(Now::default(), &event, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_move_after_an_overflow_is_not_explained_by_one_before() {
+        let (root, dir) = (Wd(1), Wd(2));
+        let mut bindings = Bindings::new(8);
+        bindings.bind(&RelPath::root(), root).unwrap();
+        bindings.bind(&RelPath::new(b"a").unwrap(), dir).unwrap();
+        assert_eq!(said(&mut bindings, root, What::MovedFrom(7), Some("a")), []);
+        let told = said(&mut bindings, root, What::MovedTo(7), Some("b"));
+        assert!(matches!(told[..], [PathEvent::Renamed { .. }]), "{told:?}");
+        said(&mut bindings, root, What::Overflow, None);
+        let moved = said(&mut bindings, dir, What::MoveSelf, None);
+        assert_eq!(moved, [PathEvent::Suspect(RelPath::root())]);
     }
 }

@@ -558,9 +558,15 @@ impl Daemon {
             Incoming::Gone(peer) => Event::CommandGone(peer),
             Incoming::Closed => return Err(lost("command")),
         };
+        let begins = matches!(
+            event,
+            Event::Command(_, Command::RegistrationSuccess { .. })
+        );
         self.tell(now, event);
-        // A sink whose session has just begun may be gone before the next housekeeping.
-        self.remember(now, &self.engine.status(now));
+        if begins {
+            // It may be gone before the next housekeeping.
+            self.remember(now, &self.engine.status(now));
+        }
         Ok(())
     }
 

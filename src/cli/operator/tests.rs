@@ -123,3 +123,15 @@ fn nonsense_is_told_apart_from_silence() {
     assert_eq!(code(nonsense), 1);
     assert_eq!(code(Incoming::Oversized(Peer(7))), 1);
 }
+
+#[test]
+fn waits_for_as_long_as_the_source_may_take() {
+    let allowed = |request| patience(&request) - ANSWER_TIMEOUT;
+    assert_eq!(allowed(Request::Status), Duration::ZERO);
+    let timeout_ms = 90_000;
+    assert_eq!(
+        allowed(Request::Flush { timeout_ms }),
+        Duration::from_secs(90)
+    );
+    assert_eq!(allowed(Request::Stop), Duration::from_secs(60));
+}

@@ -203,8 +203,9 @@ const REWALK_MS: u64 = 30_000;
 /// How long further overflows are only counted after one was told, in milliseconds.
 const OVERFLOW_TOLD_MS: u64 = 60_000;
 
-/// How long the end of the service waits for its sinks, in milliseconds.
-const TERMINATION_MS: u64 = 30_000;
+/// How long the end of the service waits for what was sent to be durable, and then for its sinks to agree,
+/// in milliseconds.
+pub const TERMINATION_MS: u64 = 30_000;
 
 /// Pages that the scan which binds watches has under way.
 const ARMING_PAGES_MAX: usize = 16;
@@ -340,18 +341,21 @@ impl Source {
     /// When [`Event::Tick`] is needed at the latest.
     #[must_use]
     pub fn deadline(&self) -> u64 {
-        let replicas = self
-            .replicas
-            .values()
-            .filter_map(|(_, replica)| replica.deadline());
+        // What is not handed out now needs nobody to wake up for it; before the end nothing is held off.
+        let is_ending = self.phase == Phase::Termination;
+        let flows = !self.paused && self.halted.is_none() && !is_ending;
+        let replicas = self.replicas.values().map(|(_, replica)| replica);
+        let replicas = replicas
+            .filter(|replica| flows && !replica.quiet)
+            .filter_map(Replica::deadline);
         let flushes = self.flushes.iter().map(|flush| flush.deadline_ms);
         let own = [
             self.bindings.deadline(),
             self.sessions.deadline(self.settings.heartbeat),
             Some(self.rewalk_ms),
-            self.audit.deadline(),
+            self.audit.deadline().filter(|_| self.halted.is_none()),
         ];
-        let ending = (self.phase == Phase::Termination).then(|| self.next_of_termination());
+        let ending = is_ending.then(|| self.next_of_termination());
         replicas
             .chain(flushes)
             .chain(own.into_iter().flatten())

@@ -8,11 +8,12 @@ use crate::engine::Since;
 use crate::engine::carryover::Carryover;
 use crate::engine::replica::Limits;
 use crate::engine::session::Heartbeat;
+use crate::engine::source::audit::Audit;
 use crate::engine::source::{Event, Pace, Settings};
 use crate::engine::walk::Suspicion;
 use crate::engine::work::{Finding, Order};
 use crate::tree::Time;
-use crate::wire::message::VERSION;
+use crate::wire::message::{Request, VERSION};
 
 fn source() -> Source {
     source_after(Default::default())
@@ -191,6 +192,57 @@ fn what_waited_in_the_event_queue_is_open_since_that_was_empty() {
     assert!(left.durable_until <= secs(1_000), "{left:?}");
 }
 
+/// Problems are tried again and the tree is audited when their time has come. Where nothing is handed out, the
+/// loop would turn without end if it woke up for that.
+#[test]
+fn who_hands_nothing_out_does_not_turn() {
+    let pause = Event::Command(
+        Peer(9),
+        Command::Request {
+            id: 1,
+            request: Request::Pause,
+        },
+    );
+    let leave = |epoch| Event::Command(Peer(1), Command::Unregister { epoch });
+    let lost = Event::RootLost("it is gone".to_owned());
+    for (case, event) in [Some(pause), Some(lost), Some(Event::Stop), None]
+        .into_iter()
+        .enumerate()
+    {
+        let mut source = source();
+        let pace = Pace {
+            interval_ms: 2_000,
+            entries_per_s: 1_000,
+        };
+        source.audit = Audit::new(pace, &Limits::default(), 0);
+        let epoch = register(&mut source, at(0), 1, "sink");
+        let mut out = Vec::new();
+        source.advance(at(0), &mut out);
+        for action in out {
+            if let Action::Read {
+                ticket,
+                order: Order::LookDir { dir },
+            } = action
+            {
+                let failed = Finding::Failed {
+                    path: dir,
+                    operation: "open",
+                    errno: libc::EIO,
+                };
+                source.handle(at(0), Event::Found(ticket, failed), &mut Vec::new());
+            }
+        }
+        assert_eq!(source.status(at(0)).sinks[0].problems, 1);
+        let event = event.unwrap_or_else(|| leave(epoch));
+        source.handle(at(0), event, &mut Vec::new());
+        let later = at(5_000);
+        source.handle(later, Event::Tick, &mut Vec::new());
+        source.advance(later, &mut Vec::new());
+        let deadline = source.deadline();
+        assert!(deadline > later.ms, "case {case}: {deadline}");
+    }
+}
+
 #[test]
 fn few_wait_for_the_end_at_once() {
     let mut source = source();
@@ -211,7 +263,7 @@ fn few_wait_for_the_end_at_once() {
         out.iter().any(reply)
     };
     for id in 0..=64 {
-        let request = crate::wire::message::Request::Stop;
+        let request = Request::Stop;
         let message = Command::Request { id, request };
         let out = &mut Vec::new();
         source.handle(at(0), Event::Command(Peer(9), message), out);
