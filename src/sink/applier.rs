@@ -502,12 +502,17 @@ impl<F: Fs> Applier<F> {
         };
         if stat.kind != Kind::Dir {
             self.brake.admit(lane, 1)?;
-            return step("remove", self.fs.remove_file(dir, name));
+            return step("remove", self.fs.remove_file(dir, name))
+                .inspect_err(|_| self.brake.give_back(lane, 1));
         }
         let most = self.brake.room(lane);
         let count = step("count", reconciler::count(&self.fs, dir, Some(name), most))?;
         self.brake.admit(lane, count)?;
-        step("remove", self.fs.remove_tree(dir, name))
+        step("remove", self.fs.remove_tree(dir, name)).inspect_err(|_| {
+            let left = reconciler::count(&self.fs, dir, Some(name), count);
+            self.brake
+                .give_back(lane, left.map_or(0, |left| left.min(count)));
+        })
     }
 
     /// A power cut or a failed sync may have taken the content. Nothing is built on it: a new change time would make it

@@ -59,9 +59,9 @@ impl Brake {
 
     /// Tells the time; removals of long ago are forgiven.
     pub fn tick(&self, now_ms: u64) {
-        let [limit, walk_limit] =
-            [self.share, self.walk_share].map(|share| self.limit(share) as f64);
         let mut state = self.lock();
+        let [limit, walk_limit] =
+            [self.share, self.walk_share].map(|share| self.limit(&state, share) as f64);
         let passed = now_ms.saturating_sub(state.now_ms) as f64 / FORGIVE_MS as f64;
         state.removed = (state.removed - limit * passed).max(0.0);
         state.removed_by_walks = (state.removed_by_walks - walk_limit * passed).max(0.0);
@@ -74,16 +74,19 @@ impl Brake {
         self.lock().entries += entries;
     }
 
-    fn limit(&self, share: f64) -> u64 {
-        let entries = self.lock().entries;
-        self.floor.max((entries as f64 * share) as u64)
+    fn limit(&self, state: &State, share: f64) -> u64 {
+        self.floor.max((state.entries as f64 * share) as u64)
     }
 
     /// How many entries may be removed now for this lane.
     #[must_use]
     pub fn room(&self, lane: Lane) -> u64 {
-        let [limit, walk_limit] = [self.share, self.walk_share].map(|share| self.limit(share));
-        let state = self.lock();
+        self.room_in(&self.lock(), lane)
+    }
+
+    fn room_in(&self, state: &State, lane: Lane) -> u64 {
+        let [limit, walk_limit] =
+            [self.share, self.walk_share].map(|share| self.limit(state, share));
         let room = limit.saturating_sub(state.removed as u64);
         match lane {
             _ if state.released => u64::MAX,
@@ -97,16 +100,28 @@ impl Brake {
     /// # Errors
     /// [`Refusal::Halted`] if they are more than there is room for.
     pub fn admit(&self, lane: Lane, entries: u64) -> Result<(), Box<Refusal>> {
-        if entries > self.room(lane) {
+        // Several appliers ask at once: what one has seen free must not go to another meanwhile.
+        let mut state = self.lock();
+        if entries > self.room_in(&state, lane) {
             return Err(Box::new(Refusal::Halted));
         }
-        let mut state = self.lock();
         state.removed += entries as f64;
         if lane == Lane::Backlog {
             state.removed_by_walks += entries as f64;
         }
         state.entries = state.entries.saturating_sub(entries);
         Ok(())
+    }
+
+    /// Takes back entries that were admitted for this lane and could not be removed: they are still there,
+    /// and will be tried again.
+    pub fn give_back(&self, lane: Lane, entries: u64) {
+        let mut state = self.lock();
+        state.removed = (state.removed - entries as f64).max(0.0);
+        if lane == Lane::Backlog {
+            state.removed_by_walks = (state.removed_by_walks - entries as f64).max(0.0);
+        }
+        state.entries += entries;
     }
 
     /// The operator has agreed: what is held back may go, and the count begins anew after it.
@@ -142,6 +157,36 @@ mod tests {
         assert!(admit(1_000_000).is_ok());
         brake.engage();
         assert!(admit(1).is_err());
+    }
+
+    #[test]
+    fn admits_no_more_to_many_at_once() {
+        let brake = Brake::new(1000, 0.0);
+        let admitted = std::thread::scope(|scope| {
+            let admit = || {
+                (0..1000)
+                    .filter(|_| brake.admit(Lane::Live, 1).is_ok())
+                    .count()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(admit)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum::<usize>()
+        });
+        assert_eq!(admitted, 1000);
+    }
+
+    #[test]
+    fn what_could_not_be_removed_does_not_count() {
+        let brake = Brake::new(10, 0.5).with_walk_share(0.1);
+        brake.add(100);
+        for _ in 0..1000 {
+            assert!(brake.admit(Lane::Backlog, 10).is_ok());
+            brake.give_back(Lane::Backlog, 10);
+        }
+        assert_eq!(brake.room(Lane::Backlog), 10);
+        assert_eq!(brake.room(Lane::Live), 50);
     }
 
     #[test]

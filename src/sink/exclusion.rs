@@ -88,8 +88,12 @@ impl<F: Fs> Exclusion<'_, F> {
             return Ok(false);
         }
         self.brake.admit(self.lane, found.removable)?;
-        let is_gone = prune(self.fs, path, self.filter).map_err(failed)?;
-        Ok(!is_gone)
+        let pruned = prune(self.fs, path, self.filter).inspect_err(|_| {
+            let left = survey(self.fs, path, self.filter, found.removable);
+            let left = left.map_or(0, |left| left.removable.min(found.removable));
+            self.brake.give_back(self.lane, left);
+        });
+        Ok(!pruned.map_err(failed)?)
     }
 
     /// Before a rename: refuses as a mismatch what would take excluded entries along, or bring included

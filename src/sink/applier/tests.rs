@@ -148,3 +148,55 @@ fn what_cannot_be_looked_at_is_in_excess() {
         }
     }
 }
+
+/// Removals that fail are tried again and again. They are still there, so that they leave the brake its room.
+#[test]
+fn a_removal_that_fails_does_not_count() {
+    for filter in [
+        Filter::default(),
+        Filter::new(vec![crate::tree::Rule::parse(b"- *.keep").unwrap()]).unwrap(),
+    ] {
+        let fs = MemoryFs::default();
+        {
+            let mut disk = fs.disk();
+            let root = Disk::root(&disk);
+            let dir = disk.make_dir(root, &name("dir")).unwrap();
+            for entry in ["a", "b", "c.keep"] {
+                disk.create(dir, &name(entry), Kind::File, b"x").unwrap();
+            }
+            disk.create(root, &name("file"), Kind::File, b"x").unwrap();
+        }
+        let applier = Applier::new(fs.clone(), Brake::new(10, 0.0), None);
+        applier.set_filter(filter);
+        fs.set_trouble(Some(Box::new(|call| {
+            (call == crate::fs::memory::Call::Change).then_some(libc::EPERM)
+        })));
+        for gone in ["dir", "file"] {
+            for _ in 0..100 {
+                let entry = Entry {
+                    name: name(gone),
+                    state: State::Absent,
+                };
+                let absent = Change::Entries {
+                    dir: RelPath::root(),
+                    entries: vec![entry],
+                };
+                let outcome = applier.apply(Lane::Backlog, absent);
+                assert!(
+                    matches!(
+                        outcome.refused[..],
+                        [(
+                            0,
+                            Refusal::Problem {
+                                errno: libc::EPERM,
+                                ..
+                            }
+                        )]
+                    ),
+                    "{outcome:?}"
+                );
+            }
+        }
+        assert_eq!(applier.brake.room(Lane::Backlog), 10);
+    }
+}
