@@ -70,6 +70,19 @@ impl Carryover {
         }
     }
 
+    /// What an earlier process has left is to outlive this one too.
+    pub fn keep(&mut self, left: &Self) {
+        self.durable_until = self.durable_until.min(left.durable_until);
+        for old in &left.problems {
+            let known = self.problems.iter().position(|new| new.path == old.path);
+            match known {
+                Some(at) => self.problems[at].until = self.problems[at].until.min(old.until),
+                None if self.problems.len() < PROBLEMS_MAX => self.problems.push(old.clone()),
+                None => self.durable_until = self.durable_until.min(old.until),
+            }
+        }
+    }
+
     /// The same with every time earlier by so many seconds.
     #[must_use]
     pub fn minus_secs(mut self, secs: i64) -> Self {
@@ -153,6 +166,24 @@ mod tests {
         let left = Carryover::new(Since::Ms(8_000_000), &ledger(PROBLEMS_MAX + 1), &wall());
         assert_eq!(left.problems.len(), PROBLEMS_MAX);
         assert_eq!(left.durable_until, at(1_010 + PROBLEMS_MAX as i64));
+    }
+
+    #[test]
+    fn what_an_earlier_process_left_is_kept() {
+        let mut left = Carryover::new(Since::Ms(60_000), &ledger(2), &wall());
+        let mut earlier = Carryover::new(Since::Ms(40_000), &ledger(PROBLEMS_MAX), &wall());
+        for problem in &mut earlier.problems {
+            problem.until = at(5);
+        }
+        left.keep(&earlier);
+        assert_eq!(left.durable_until, at(1_040));
+        assert_eq!(left.problems, earlier.problems);
+        left.problems[0].path = RelPath::new(b"other").unwrap();
+        left.keep(&earlier);
+        assert_eq!(
+            (left.problems.len(), left.durable_until),
+            (PROBLEMS_MAX, at(5))
+        );
     }
 
     #[test]

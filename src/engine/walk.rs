@@ -145,7 +145,9 @@ impl Rescan {
             .is_none_or(|theirs| self.suspicion.is_some_and(|mine| mine.includes(&theirs)))
     }
 
-    fn merge(self, other: Self) -> Self {
+    /// One rescan in the place of two.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
         Self {
             stamp: self.stamp.earliest(other.stamp),
             suspicion: Suspicion::widest(self.suspicion, other.suspicion),
@@ -299,8 +301,16 @@ impl Walker {
     /// its content may have been forgotten.
     #[must_use]
     pub fn suspects(&self, path: &RelPath) -> bool {
+        self.suspecting(path).is_some()
+    }
+
+    /// The rescans of which that is true, as one.
+    #[must_use]
+    pub fn suspecting(&self, path: &RelPath) -> Option<Rescan> {
         self.rescans()
-            .any(|(top, rescan)| rescan.suspicion.is_some() && top.covers(path))
+            .filter(|(top, rescan)| rescan.suspicion.is_some() && top.covers(path))
+            .map(|(_, rescan)| *rescan)
+            .reduce(Rescan::merge)
     }
 
     /// True if a rescan that is owed or under way does not trust at this path what one like this would.

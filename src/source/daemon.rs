@@ -602,7 +602,7 @@ impl Daemon {
     }
 
     fn remember(&mut self, now: Now, status: &Status) {
-        self.memory.note(now, status, self.engine.carryover(now));
+        self.memory.note(status, self.engine.carryover(now));
     }
 
     // ---- events of the file system -----------------------------------------------------------------

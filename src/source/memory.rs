@@ -4,12 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::Now;
 use crate::engine::carryover::Carryover;
 use crate::error::Error;
-use crate::report::{Phase, Status};
+use crate::report::Status;
 use crate::state::{SourceState, StateDir};
-use crate::tree::Time;
 
 /// How far the time of a change and the moment at which it was heard of may lie apart, in seconds.
 const MARGIN_SECS: i64 = 2;
@@ -21,8 +19,6 @@ const SINKS_MAX: usize = 256;
 pub(super) struct Memory {
     state: SourceState,
     saved: SourceState,
-    /// When each sink was first seen in transfer by this process.
-    transfer_since: BTreeMap<String, Time>,
     writer: Writer,
 }
 
@@ -34,7 +30,6 @@ impl Memory {
         Ok(Self {
             saved: state.clone(),
             state,
-            transfer_since: BTreeMap::new(),
             writer: Writer::start(dir)?,
         })
     }
@@ -49,32 +44,8 @@ impl Memory {
 
     /// Takes in where the sinks stand, and has it written if that is news. To be called about once a
     /// second, whenever a sink may have come, and at the end.
-    pub(super) fn note(
-        &mut self,
-        now: Now,
-        status: &Status,
-        mut carryover: BTreeMap<String, Carryover>,
-    ) {
-        for sink in &status.sinks {
-            // One that has left with everything has it for as long as nothing changes.
-            let has_all = sink.lag_ms.is_none() && self.transfer_since.contains_key(&sink.sink);
-            if sink.phase != Phase::Transfer && !has_all {
-                continue;
-            }
-            let first = *self
-                .transfer_since
-                .entry(sink.sink.clone())
-                .or_insert(now.wall);
-            let Some(left) = carryover.remove(&sink.sink) else {
-                continue;
-            };
-            let known = self.state.carryover.get(&sink.sink);
-            // While the comparison that began with the session goes on, what an earlier process left
-            // open is still open.
-            if known.is_none() || sink.lag_ms.is_none() || left.durable_until > first {
-                self.state.carryover.insert(sink.sink.clone(), left);
-            }
-        }
+    pub(super) fn note(&mut self, status: &Status, carryover: BTreeMap<String, Carryover>) {
+        self.state.carryover.extend(carryover);
         while self.state.carryover.len() > SINKS_MAX {
             let oldest = self
                 .state

@@ -16,7 +16,7 @@ use osync::engine::sink::{self, Sink, Standing};
 use osync::engine::source::{self, Pace, Source};
 use osync::engine::work::{Detail, Finding, Order, Seen, Spilled};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
-use osync::report::{Limit, Phase, SinkStatus};
+use osync::report::Limit;
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::sink::distrust::LastEnd;
@@ -57,8 +57,6 @@ struct SourceProcess {
     barriers: Vec<(Ticket, u64)>,
     next_stream: u64,
     spilled: Spill,
-    /// When this process was first seen with a session.
-    transfer_since: Option<Time>,
 }
 
 /// The sink's process.
@@ -304,7 +302,6 @@ impl World {
             barriers: Vec::new(),
             next_stream: 0,
             spilled: Spill::default(),
-            transfer_since: None,
         });
         self.source_actions(out);
     }
@@ -1030,19 +1027,7 @@ impl World {
         }
         let now = self.now();
         if let Some(process) = &mut self.source {
-            let in_transfer = |sink: &SinkStatus| sink.phase == Phase::Transfer;
-            if process.engine.status(now).sinks.iter().any(in_transfer) {
-                process.transfer_since.get_or_insert(now.wall);
-            }
-            for (sink, left) in process.engine.carryover(now) {
-                // As the daemon does it: while the comparison that began with the session goes on, what
-                // an earlier process left open is still open.
-                let known = self.state.carryover.contains_key(&sink);
-                let is_over = |first| left.durable_until > first;
-                if !known || process.transfer_since.is_some_and(is_over) {
-                    self.state.carryover.insert(sink, left);
-                }
-            }
+            self.state.carryover.extend(process.engine.carryover(now));
         }
     }
 

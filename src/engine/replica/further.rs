@@ -343,9 +343,7 @@ impl Replica {
             } else if !is_noted {
                 looks.remove(&name);
                 self.spill(Spilled { links, path }, rescan.stamp);
-            } else if self.is_distrusted_elsewhere(&path, &rescan) {
-                // Size and time prove nothing to that walk, which comes to this name itself.
-            } else if !looks.contains(&name) && !self.held_as_anchor(&path) {
+            } else if self.is_distrusted_elsewhere(&path, &rescan) || !self.held_as_anchor(&path) {
                 looks.insert(name);
             }
         }
@@ -354,7 +352,8 @@ impl Replica {
         }
     }
 
-    /// True if another walk distrusts more than this one at any known name of the inode.
+    /// True if another walk distrusts more than this one at any known name of the inode: that the sink holds the
+    /// name proves nothing then.
     fn is_distrusted_elsewhere(&self, path: &RelPath, rescan: &Rescan) -> bool {
         let distrusts = |path: &RelPath| self.walks().any(|walk| walk.distrusts_more(path, rescan));
         let others = self.links.of(path).map(|group| group.others(path));

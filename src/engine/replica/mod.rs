@@ -261,6 +261,8 @@ pub struct Replica {
     /// Every directory has a watch, so that nothing happens to an inode untold.
     watches_all: bool,
     pub(crate) link: Option<Link>,
+    /// What an earlier process has left, and when it was taken up.
+    resumed: Option<(u64, Carryover)>,
     /// How entries look on the target of the last session.
     pub(crate) view: Arc<View>,
     losses: Losses,
@@ -323,6 +325,7 @@ impl Replica {
             shortage: None,
             shortage_told: None,
             whole_walk: None,
+            resumed: None,
             walk_searched: false,
             sent_meter: Meter::default(),
             applied_meter: Meter::default(),
@@ -517,6 +520,12 @@ impl Replica {
                 self.live.put(now.ms, path, wish);
             }
         }
+        // Where a walk has been already, it does not find what comes from where it has yet to distrust.
+        let suspecting = self.walks().filter_map(|walk| walk.suspecting(&from));
+        let suspecting = suspecting.reduce(Rescan::merge);
+        if let Some(rescan) = suspecting {
+            self.move_suspicion(now, &renaming, rescan);
+        }
         if is_dir {
             // Both names are compared again after the rename; what walks had under way there is part
             // of that.
@@ -541,7 +550,8 @@ impl Replica {
             }
         }
         // The sink may hold an older content that looks the same, which never had the new name (rule 7).
-        let is_open = !is_dir && (above.is_some() || self.ledger.holds(&from));
+        let is_open =
+            !is_dir && (above.is_some() || suspecting.is_some() || self.ledger.holds(&from));
         if self.link.is_none() || self.renames.len() >= self.limits.renames_max || is_open {
             return self.rename_as_looks(now, &renaming);
         }
@@ -550,6 +560,22 @@ impl Replica {
             false => self.last_told(&from),
         };
         self.renames.push_back(Renaming { after, ..renaming });
+    }
+
+    /// What a walk was to distrust under the old name is distrusted under the new one.
+    fn move_suspicion(&mut self, now: Now, renaming: &Renaming, rescan: Rescan) {
+        let to = renaming.to.clone();
+        if renaming.is_dir {
+            let fresh = false;
+            return self.backlog_walk.owe(to, Rescan { fresh, ..rescan });
+        }
+        let stamp = rescan.stamp.earliest(renaming.stamp);
+        let wish = Waiting {
+            touched: true,
+            ..Waiting::new(stamp, Want::State)
+        };
+        let wish = wish.with_content(self.last_pos);
+        self.live.put(now.ms, to, wish);
     }
 
     /// Compares one directory for an audit.
@@ -756,11 +782,12 @@ impl Replica {
 
     /// Takes up what an earlier process has left: nothing that changed since is trusted.
     pub fn resume(&mut self, now: Now, stamp: Stamp, left: Carryover) {
-        for problem in left.problems {
+        for problem in left.problems.clone() {
             self.ledger.restore(now, problem);
         }
         let made = Since::Earlier(left.durable_until);
         self.owe_suspect(RelPath::root(), Stamp { made, ..stamp });
+        self.resumed = Some((now.ms, left));
     }
 
     /// What the sink has for good. A stale value is older and only costs time: what changed since then is
@@ -769,7 +796,12 @@ impl Replica {
     pub fn carryover(&self, now: Now, read_ms: u64) -> Carryover {
         let open_ms = self.oldest().map_or(now.ms, |stamp| stamp.since_ms);
         let open = Since::Ms(open_ms.min(read_ms));
-        Carryover::new(open, &self.ledger, &self.wall)
+        let mut carryover = Carryover::new(open, &self.ledger, &self.wall);
+        // While the comparison that it asked for goes on, what an earlier process left open is still open.
+        if let Some((_, left)) = self.resumed.as_ref().filter(|(ms, _)| open_ms <= *ms) {
+            carryover.keep(left);
+        }
+        carryover
     }
 
     /// A comparison of a subtree that stands for what may have been forgotten: it does not trust what may

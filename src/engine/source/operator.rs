@@ -275,10 +275,11 @@ impl Source {
         self.halted.is_none() && knows_all && self.watches_all()
     }
 
-    /// What each sink has for good, by sink id, for the state directory.
+    /// What each sink that was registered with this process has for good, by sink id, for the state directory.
     #[must_use]
     pub fn carryover(&self, now: Now) -> BTreeMap<String, Carryover> {
         let sinks = self.replicas.values();
+        let sinks = sinks.filter(|(_, replica)| replica.sessions > 0);
         let left = sinks.map(|(sink, replica)| (sink.clone(), self.carryover_of(now, replica)));
         left.collect()
     }

@@ -423,7 +423,7 @@ impl World {
                 Action::Connect { .. } => {
                     self.is_wanted = true;
                     self.is_connected = false;
-                    self.leave_session();
+                    self.session = None;
                 }
                 Action::SendCommand(message) => self.sent_command(&message),
                 Action::SendData(_, message) => self.sent_data(&message),
@@ -455,11 +455,6 @@ impl World {
         }
     }
 
-    fn leave_session(&mut self) {
-        self.session = None;
-        self.is_freed = false;
-    }
-
     fn begin(&mut self, number: u64, lane: Lane, change: Change) {
         let session = self
             .session
@@ -468,6 +463,7 @@ impl World {
         let all = (1..=number).all(|number| session.came.contains(&number));
         assert!(all, "{number} is applied before its turn");
         assert!(session.begun.insert(number), "{number} is applied twice");
+        self.is_freed = false;
         self.running.insert(number, (lane, change));
         assert!(self.running.len() <= APPLYING_MAX, "too much at once");
     }

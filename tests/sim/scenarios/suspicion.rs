@@ -125,3 +125,46 @@ fn a_problem_outlives_its_source() {
         w.must_settle();
     }
 }
+
+/// The clock is set back while a source runs that has taken up what an earlier one left: what changes from then
+/// on is older than all that was told before (seed 33649953056236).
+#[test]
+fn a_change_before_a_restart_long_after_a_clock_set_back() {
+    let mut w = equal(&[("x", "old content")]);
+    w.kill_source();
+    w.restart_source();
+    w.must_settle();
+    w.set_clock(Side::Source, -3_600_000);
+    super::long_after(&mut w);
+    w.write_unseen("x", "new content");
+    w.kill_source();
+    w.restart_source();
+    w.must_settle();
+}
+
+/// A walk that distrusts what changed long ago has yet to come to a file, or to the directory that it is in, when
+/// that moves to where the walk has been (seed 31949248079199).
+#[test]
+fn what_moves_behind_a_walk_that_distrusts() {
+    for (from, to) in [("z/x", "a/x"), ("z/x", "x"), ("z", "a/z"), ("z/d", "d")] {
+        let files = [
+            ("z/x", "old content"),
+            ("z/d/x", "old content"),
+            ("a/1", "1"),
+        ];
+        for steps in 0..200 {
+            let changed = match from {
+                "z/d" => "z/d/x",
+                _ => "z/x",
+            };
+            let mut w = written_long_ago(&files, changed);
+            w.kill_source();
+            w.restart_source();
+            w.restart_sink();
+            w.some_steps(steps);
+            w.mv(from, to);
+            w.hear();
+            w.must_settle();
+        }
+    }
+}
