@@ -470,8 +470,10 @@ impl Replica {
         let count = visit.looks.len().min(LOOK_NAMES_MAX);
         let candidates: Vec<Name> = visit.looks.drain(..count).collect();
         let suspects = visit.suspects.clone();
+        // The listing may not have told that a name is a directory: what is distrusted here is so below it.
+        let open_below = rescan.suspicion.is_some();
         // What stands for an event that was lost is told to all names, as that would be.
-        let touched = rescan.suspicion.is_some() && self.holds_names_apart();
+        let touched = open_below && self.holds_names_apart();
         let mut names = Vec::with_capacity(candidates.len());
         let mut further = Vec::with_capacity(candidates.len());
         for name in candidates {
@@ -488,12 +490,20 @@ impl Replica {
             if self.blocked(&path) {
                 // Somebody holds it: it waits in the queue, so that the page can go on.
                 let wish = Waiting::appeared(rescan.stamp).with_content(pos);
-                let wish = Waiting { touched, ..wish };
+                let wish = Waiting {
+                    touched,
+                    open_below,
+                    ..wish
+                };
                 self.queue(lane).put(now.ms, path, wish);
                 continue;
             }
             let wish = Waiting::new(rescan.stamp, Want::State).with_content(pos);
-            let wish = Waiting { touched, ..wish };
+            let wish = Waiting {
+                touched,
+                open_below,
+                ..wish
+            };
             match self.further(&path, &wish, &names) {
                 Some(how) => {
                     further.push(how);

@@ -168,3 +168,18 @@ fn what_moves_behind_a_walk_that_distrusts() {
         }
     }
 }
+
+/// A walk that distrusts what changed long ago lists a directory, and cannot look at a name there. It is looked at
+/// by itself; when that tells a directory, what lies in it is not trusted either (seed 34550474861198).
+#[test]
+fn a_directory_that_a_walk_that_distrusts_could_not_tell() {
+    for failing in 0..120 {
+        let mut w = written_long_ago(&[("d/x", "old content")], "d/x");
+        w.kill_source();
+        w.restart_source();
+        w.restart_sink();
+        w.some_steps(failing / 4);
+        w.fail_next_read(failing as usize % 4);
+        w.must_settle();
+    }
+}
