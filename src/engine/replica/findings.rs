@@ -431,13 +431,13 @@ impl Replica {
         let waits = |path: &RelPath| {
             let queues = [&self.live, &self.backlog].into_iter();
             let mut wishes = queues.filter_map(|queue| queue.get(path));
-            wishes.any(|wish| wish.want == Want::State) || self.ledger.holds(path)
+            wishes.any(|wish| wish.want == Want::State)
+                || self.ledger.holds(path)
+                || self.ledger.stands_for(path)
         };
         let suspected = |path: &RelPath| self.walks().any(|walk| walk.suspects(path));
         let unanswered = |path: &RelPath| !self.holds_names_apart() && self.is_unanswered(path);
-        let waits_elsewhere = |path: &RelPath| {
-            waits(path) || unanswered(path) || suspected(path) || self.ledger.stands_for(path)
-        };
+        let waits_elsewhere = |path: &RelPath| waits(path) || unanswered(path) || suspected(path);
         let elsewhere = || {
             let group = self.links.of(path);
             group.is_some_and(|group| group.others(path).any(waits_elsewhere))

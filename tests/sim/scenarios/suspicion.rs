@@ -183,3 +183,21 @@ fn a_directory_that_a_walk_that_distrusts_could_not_tell() {
         w.must_settle();
     }
 }
+
+/// A walk that distrusts what changed long ago cannot list a directory, while the metadata of a file in it is looked
+/// at: that is not told alone, as the problem of the directory stands for its content (seed 34687194477515).
+#[test]
+fn metadata_below_a_directory_that_has_just_become_a_problem() {
+    for steps in 0..60 {
+        let mut w = written_long_ago(&[("d/x", "old content")], "d/x");
+        w.kill_source();
+        w.restart_source();
+        w.restart_sink();
+        w.some_steps(steps);
+        w.chmod("d/x", 0o614);
+        w.readable("d", false);
+        w.flow();
+        w.readable("d", true);
+        w.must_settle();
+    }
+}
