@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::carryover::Carryover;
 use crate::error::Error;
-use crate::report::Status;
+use crate::report::{SinkStatus, Status};
 use crate::state::{SourceState, StateDir};
 
 /// How far the time of a change and the moment at which it was heard of may lie apart, in seconds.
@@ -57,7 +57,9 @@ impl Memory {
             };
             self.state.carryover.remove(&sink);
         }
-        let settled = status.sinks.iter().all(|sink| sink.lag_ms.is_none());
+        // What was told of late must not be told again, should this process be killed.
+        let settled = |sink: &SinkStatus| sink.lag_ms.is_none() && sink.rate.entries == 0.0;
+        let settled = status.sinks.iter().all(settled);
         // A quiet source need not write that it is still quiet.
         let news = self.state != self.saved && !(settled && self.quiet());
         if news && self.writer.write(&self.state) {
