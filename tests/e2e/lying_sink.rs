@@ -1,7 +1,6 @@
 //! A sink that registers as it should and then lies to its source, beside one that is served.
 
 use std::fs;
-use std::time::Duration;
 
 use bytes::Bytes;
 use osync::channel::zmtp::Connection;
@@ -97,14 +96,10 @@ impl Liar {
 
     /// Goes through the handshake. Returns the epoch, and the number of the first listing that it is sent.
     async fn register(&mut self) -> (u64, u64) {
-        let epoch = loop {
-            // The announcement may still be on its way: then the source says so, and is asked again.
-            self.request(vec![self.nonce]);
-            match self.answer().await.unwrap() {
-                Command::RegistrationRequestAcknowledgement { epoch, .. } => break epoch,
-                Command::Error(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-                other => panic!("{other:?}"),
-            }
+        self.request(vec![self.nonce]);
+        let answer = self.answer().await.unwrap();
+        let Command::RegistrationRequestAcknowledgement { epoch, .. } = answer else {
+            panic!("{answer:?}");
         };
         loop {
             let frames = self.data.hear().await.unwrap();

@@ -131,12 +131,6 @@ impl Replica {
         .min()
     }
 
-    /// True if nothing is left to do now but to wait for problems to go.
-    #[must_use]
-    pub fn only_problems(&self) -> bool {
-        self.link.is_some() && self.reached(u64::MAX - 1) && self.in_flight.is_empty()
-    }
-
     /// True if everything that the file system reported and everything that was sent is durable.
     #[must_use]
     pub fn drained(&self) -> bool {

@@ -110,12 +110,7 @@ fn a_sync_that_began_before_the_cut_prepares_no_session() {
     };
     let begun = Command::RegistrationSuccessAcknowledgement { epoch: EPOCH };
     sink.handle(now, Event::Command(begun), &mut out);
-    let change = ToSink::Change {
-        epoch: EPOCH,
-        number: 1,
-        lane: Lane::Live,
-        change: Change::Abandon { stream: 1 },
-    };
+    let change = abandon(1);
     sink.handle(now, Event::Data(0, change), &mut out);
     sink.advance(now, &mut out);
     sink.handle(now, Event::Applied(1, Outcome::default()), &mut out);
@@ -149,6 +144,16 @@ fn transferring() -> (Sink, Vec<Action>) {
 fn begin(sink: &mut Sink, out: &mut Vec<Action>) {
     let begun = Command::RegistrationSuccessAcknowledgement { epoch: EPOCH };
     sink.handle(Now::default(), Event::Command(begun), out);
+}
+
+/// A change with nothing to do.
+fn abandon(number: u64) -> ToSink {
+    ToSink::Change {
+        epoch: EPOCH,
+        number,
+        lane: Lane::Live,
+        change: Change::Abandon { stream: number },
+    }
 }
 
 fn attempts(out: &[Action]) -> Vec<u32> {
@@ -218,12 +223,7 @@ fn an_epoch_that_is_used_again_begins_anew() {
     let now = Now::default();
     for _ in 0..2 {
         begin(&mut sink, &mut out);
-        let change = ToSink::Change {
-            epoch: EPOCH,
-            number: 1,
-            lane: Lane::Live,
-            change: Change::Abandon { stream: 1 },
-        };
+        let change = abandon(1);
         sink.handle(now, Event::Data(0, change), &mut out);
         sink.advance(now, &mut out);
         assert!(sink.in_transfer(), "{out:?}");
@@ -267,28 +267,15 @@ fn a_sync_that_outlasts_a_registration_serves_the_next() {
 #[test]
 fn a_disk_that_hangs_behind_a_failed_sync_is_waited_for_without_turning() {
     let (mut sink, mut out) = transferring();
-    let abandon = |number| {
-        let change = Change::Abandon { stream: number };
-        let (epoch, lane) = (EPOCH, Lane::Live);
-        Event::Data(
-            0,
-            ToSink::Change {
-                epoch,
-                number,
-                lane,
-                change,
-            },
-        )
-    };
     let now = Now {
         ms: 1_000,
         ..Now::default()
     };
-    sink.handle(now, abandon(1), &mut out);
+    sink.handle(now, Event::Data(0, abandon(1)), &mut out);
     sink.advance(now, &mut out);
     sink.handle(now, Event::Applied(1, Outcome::default()), &mut out);
     sink.advance(now, &mut out);
-    sink.handle(now, abandon(2), &mut out);
+    sink.handle(now, Event::Data(0, abandon(2)), &mut out);
     sink.advance(now, &mut out);
     let failed = Event::Synced {
         ok: false,

@@ -255,15 +255,21 @@ fn what_a_failed_sync_took_is_found_without_the_source_that_sent_it() {
     }
 }
 
-/// A sink dies again before anything was compared: what the first power cut may have emptied is still not
-/// trusted, though a sync has succeeded since.
-#[test]
-fn a_second_crash_hides_no_empty_file() {
+/// A power cut has emptied what the sink wrote last, and the source that knows of it has gone.
+fn emptied_by_a_power_cut() -> World {
     let mut w = equal(&[("x", "old")]);
     w.write("x", "newer");
     w.flow();
     w.power_cut_empties_files();
     w.forget_source();
+    w
+}
+
+/// A sink dies again before anything was compared: what the first power cut may have emptied is still not
+/// trusted, though a sync has succeeded since.
+#[test]
+fn a_second_crash_hides_no_empty_file() {
+    let mut w = emptied_by_a_power_cut();
     for _ in 0..3 {
         w.wait(5_000);
         w.restart_sink();
@@ -277,11 +283,7 @@ fn a_second_crash_hides_no_empty_file() {
 /// The same where it is stopped in order, as long as the clock tells when the crash was.
 #[test]
 fn an_end_in_order_before_the_comparison_hides_no_empty_file() {
-    let mut w = equal(&[("x", "old")]);
-    w.write("x", "newer");
-    w.flow();
-    w.power_cut_empties_files();
-    w.forget_source();
+    let mut w = emptied_by_a_power_cut();
     w.wait(5_000);
     w.restart_sink();
     w.register();

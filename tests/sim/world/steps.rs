@@ -7,7 +7,7 @@ use osync::engine::replica::Replica;
 use osync::engine::work::{Detail, Finding, Order};
 use osync::engine::{Ticket, sink, source};
 use osync::fs::memory::{Disk, Ino};
-use osync::report::SinkStatus;
+use osync::report::{SinkQueue, SinkStatus};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::watch::Watch;
@@ -291,10 +291,22 @@ impl World {
 
     /// True if a search for names of linked inodes is to list this directory.
     pub fn searches(&self, at: &str) -> bool {
+        self.is_to_list(at, |_, detail| detail == Detail::Links)
+    }
+
+    /// True if the walk of a sink is to list this directory.
+    pub fn lists(&self, at: &str) -> bool {
+        self.is_to_list(at, |ticket, detail| {
+            Replica::key_of(ticket) > 0 && detail != Detail::Links
+        })
+    }
+
+    fn is_to_list(&self, at: &str, which: impl Fn(Ticket, Detail) -> bool) -> bool {
         let at = path(at);
         let process = self.source.as_ref().expect("a source");
-        let is_search = |order: &Order| matches!(order, Order::List { dir, detail, .. } if *dir == at && *detail == Detail::Links);
-        process.orders.iter().any(|(_, order)| is_search(order))
+        process.orders.iter().any(|(ticket, order)| {
+            matches!(order, Order::List { dir, detail, .. } if *dir == at && which(*ticket, *detail))
+        })
     }
 
     fn carry_out_where(&mut self, what: &str, which: impl Fn(&Ticket, &Order) -> bool) -> Held {
@@ -440,37 +452,28 @@ impl World {
         (waiting, lanes().map(|lane| lane.in_flight_entries).sum())
     }
 
+    /// The only sink's part of the queue report, if one is known.
+    fn queue_of_sink(&self) -> Option<SinkQueue> {
+        let process = self.source.as_ref().expect("a source");
+        process.engine.queue_report(self.now()).sinks.pop()
+    }
+
     /// Rescans owed to the only sink and not begun.
     pub fn rescans_owed(&self) -> usize {
-        let process = self.source.as_ref().expect("a source");
-        let report = process.engine.queue_report(self.now());
-        report
-            .sinks
-            .iter()
-            .map(|sink| sink.rescans_owed as usize)
-            .sum()
+        self.queue_of_sink()
+            .map_or(0, |sink| sink.rescans_owed as usize)
     }
 
     /// Directories that the walks for the sink know of and have not done.
     pub fn dirs_pending(&self) -> usize {
-        let process = self.source.as_ref().expect("a source");
-        let report = process.engine.queue_report(self.now());
-        report
-            .sinks
-            .iter()
-            .map(|sink| sink.dirs_pending as usize)
-            .sum()
+        self.queue_of_sink()
+            .map_or(0, |sink| sink.dirs_pending as usize)
     }
 
     /// Files that are named as never settling.
     pub fn never_settling(&self) -> usize {
-        let process = self.source.as_ref().expect("a source");
-        let report = process.engine.queue_report(self.now());
-        report
-            .sinks
-            .iter()
-            .map(|sink| sink.never_settling.len())
-            .sum()
+        self.queue_of_sink()
+            .map_or(0, |sink| sink.never_settling.len())
     }
 
     /// Files that are held open for streaming.
