@@ -161,20 +161,21 @@ mod tests {
 
     #[test]
     fn admits_no_more_to_many_at_once() {
-        let brake = Brake::new(1000, 0.0);
-        let admitted = std::thread::scope(|scope| {
-            let admit = || {
-                (0..1000)
-                    .filter(|_| brake.admit(Lane::Live, 1).is_ok())
-                    .count()
-            };
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(admit)).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .sum::<usize>()
+        const APPLIERS: usize = 4;
+        let brakes: Vec<_> = (0..5_000).map(|_| Brake::new(1, 0.0)).collect();
+        let together = std::sync::Barrier::new(APPLIERS);
+        let admit_each = || {
+            let admitted = brakes.iter().filter(|brake| {
+                together.wait();
+                brake.admit(Lane::Live, 1).is_ok()
+            });
+            admitted.count()
+        };
+        let admitted: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..APPLIERS).map(|_| scope.spawn(admit_each)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        assert_eq!(admitted, 1000);
+        assert_eq!(admitted, brakes.len());
     }
 
     #[test]
