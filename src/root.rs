@@ -80,7 +80,7 @@ pub fn apart(first: &Path, second: &Path) -> Result<(), Error> {
 /// What is there instead, for people.
 pub fn still_there(path: &Path, identity: RootIdentity) -> Result<(), String> {
     match path.metadata() {
-        Ok(now) if now.dev() == identity.dev && now.ino() == identity.ino => Ok(()),
+        Ok(now) if identity.is_of(now.dev(), now.ino()) => Ok(()),
         Ok(_) => Err("another directory is now in the place of the root".to_owned()),
         // A host that is short of memory or descriptors says nothing about the root.
         Err(error) if tells_nothing(&error) => Ok(()),

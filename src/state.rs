@@ -51,6 +51,9 @@ pub struct KnownRoot {
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+    /// When it was made, in ns since 1970; `None` if its file system does not tell.
+    #[serde(default)]
+    pub born: Option<i64>,
 }
 
 impl KnownRoot {
@@ -61,7 +64,17 @@ impl KnownRoot {
             path: Escaped::path(path).to_string(),
             dev: identity.dev,
             ino: identity.ino,
+            born: identity.born,
         }
+    }
+
+    /// True if it is what this directory was before, as far as anyone can tell: a kernel or a build of
+    /// osync may be the first to tell when a directory was made.
+    #[must_use]
+    pub fn is(&self, now: &Self) -> bool {
+        let are_known = self.born.is_some() && now.born.is_some();
+        (&self.path, self.dev, self.ino) == (&now.path, now.dev, now.ino)
+            && (!are_known || self.born == now.born)
     }
 }
 
@@ -233,7 +246,11 @@ mod tests {
     use super::*;
     use crate::tree::Time;
 
-    const IDENTITY: RootIdentity = RootIdentity { dev: 1, ino: 2 };
+    const IDENTITY: RootIdentity = RootIdentity {
+        dev: 1,
+        ino: 2,
+        born: Some(3),
+    };
 
     fn open(base: &Path, root: &str) -> Result<StateDir, Error> {
         StateDir::open(base, Role::Sink, Path::new(root), IDENTITY)
@@ -274,6 +291,15 @@ mod tests {
         std::fs::write(dir.path().join(STATE_FILE), text).unwrap();
         let state: SourceState = dir.load().unwrap().unwrap();
         assert_eq!(state.mounts, []);
+    }
+
+    #[test]
+    fn knows_a_root_by_its_birth_where_that_is_told() {
+        let root = |born| KnownRoot::new(Path::new("/srv/a"), RootIdentity { born, ..IDENTITY });
+        assert!(root(Some(3)).is(&root(Some(3))));
+        assert!(!root(Some(3)).is(&root(Some(4))));
+        assert!(root(None).is(&root(Some(4))));
+        assert!(root(Some(3)).is(&root(None)));
     }
 
     #[test]

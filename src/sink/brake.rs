@@ -173,7 +173,10 @@ mod tests {
         };
         let admitted: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..APPLIERS).map(|_| scope.spawn(admit_each)).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
         });
         assert_eq!(admitted, brakes.len());
     }

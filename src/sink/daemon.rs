@@ -94,7 +94,7 @@ impl Target {
         let root = KnownRoot::new(&path, fs.identity());
         let known: Option<SinkState> = dir.load()?;
         let state = match known {
-            Some(state) if state.root == root => state,
+            Some(state) if state.root.is(&root) => SinkState { root, ..state },
             Some(_) if !adopt => {
                 return Err(Error::Root {
                     path,

@@ -260,7 +260,7 @@ fn remembered(
         ),
     };
     let is_empty = || root::is_empty(path).map_err(|error| Error::io("list", path, error));
-    let mut replaced = known.as_ref().is_some_and(|known| known.root != root);
+    let mut replaced = known.as_ref().is_some_and(|known| !known.root.is(&root));
     if replaced && !accepted && is_empty()? {
         let what = "it is empty and not the directory that it was; mount the right one";
         return Err(unlike(what.to_owned()));
@@ -273,7 +273,11 @@ fn remembered(
     }
     let mounts = mounts.known();
     match known {
-        Some(state) if !replaced => Ok(SourceState { mounts, ..state }),
+        Some(state) if !replaced => Ok(SourceState {
+            root,
+            mounts,
+            ..state
+        }),
         _ => {
             if replaced {
                 tracing::warn!(

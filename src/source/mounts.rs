@@ -97,7 +97,7 @@ impl Mounts {
                 )));
             }
         };
-        if self.shown(path) != Some(identity) {
+        if !self.shows(path, identity) {
             return Ok(());
         }
         if self.entered.len() == ENTERED_MAX {
@@ -168,12 +168,7 @@ impl Mounts {
                     known.path
                 ));
             };
-            if now.identity
-                == (RootIdentity {
-                    dev: known.dev,
-                    ino: known.ino,
-                })
-            {
+            if known.is(&KnownRoot::new(&now.path, now.identity)) {
                 continue;
             }
             let is_empty = root::is_empty(&now.path);
@@ -211,16 +206,18 @@ impl Mounts {
         relative(&self.root, path).is_none_or(|path| !self.filter.excludes(&path, true))
     }
 
-    /// Which directory readers see at a path.
-    fn shown(&self, path: &Path) -> Option<RootIdentity> {
-        match open_way(&self.fs, &relative(&self.root, path)?) {
-            Way::Open(dir) => self.fs.stat_dir(&dir).ok(),
-            Way::Broken(_) | Way::Failed(..) => None,
+    /// True if readers see this directory at a path.
+    fn shows(&self, path: &Path, identity: RootIdentity) -> bool {
+        let Some(path) = relative(&self.root, path) else {
+            return false;
+        };
+        match open_way(&self.fs, &path) {
+            Way::Open(dir) => {
+                let seen = self.fs.stat_dir(&dir);
+                seen.is_ok_and(|seen| identity.is_of(seen.dev, seen.ino))
+            }
+            Way::Broken(_) | Way::Failed(..) => false,
         }
-        .map(|stat| RootIdentity {
-            dev: stat.dev,
-            ino: stat.ino,
-        })
     }
 
     /// Makes sure that everything entered is still mounted where it was, and that readers still see it:
@@ -242,7 +239,7 @@ impl Mounts {
                     ));
                 }
             }
-            if self.shown(&mount.path) != Some(mount.identity) {
+            if !self.shows(&mount.path, mount.identity) {
                 return Err(format!("what is mounted at '{at}' was mounted again"));
             }
             Ok(())

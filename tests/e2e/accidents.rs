@@ -2,14 +2,19 @@
 //! until the operator agrees (I7).
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
+use rustix::mount::{UnmountFlags, unmount};
 use serde_json::Value;
 
 use crate::endpoint::{CONVERGENCE, PROMPT, Sink, Source};
 use crate::fixture::Fixture;
 use crate::judge::assert_equal;
-use crate::wait::wait_for;
+use crate::mounts::with_mounts;
+use crate::wait::{wait_for, wait_until};
 
 fn fill(dir: &Path, files: u32) {
     fs::create_dir_all(dir).unwrap();
@@ -197,6 +202,78 @@ fn a_walk_that_would_remove_much_asks() {
     source.flush();
     assert_equal(&root, &fixture.target());
     source.stop(sink);
+}
+
+/// A device with a file system of its own.
+struct Disk(String);
+
+impl Disk {
+    fn of(image: &Path) -> Self {
+        fs::File::create(image).unwrap().set_len(64 << 20).unwrap();
+        let image = image.to_str().unwrap();
+        Self(run("losetup", &["--find", "--show", image]).trim().into())
+    }
+
+    /// Makes a file system, empty but for one file, and mounts it.
+    fn mount_anew(&self, at: &Path) {
+        run("mkfs.ext4", &["-q", "-F", &self.0]);
+        run("mount", &[&self.0, at.to_str().unwrap()]);
+        fs::remove_dir(at.join("lost+found")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run("losetup", &["--detach", &self.0]);
+    }
+}
+
+fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Its root has the device and the inode number of the one before.
+#[test]
+fn a_new_file_system_in_the_place_of_the_target_is_left_alone() {
+    with_mounts(Fixture::new, |fixture| {
+        fill(&fixture.source(), 20);
+        let target = fixture.target();
+        let disk = Disk::of(&fixture.path().join("image"));
+        disk.mount_anew(&target);
+        let before = fs::metadata(&target).unwrap();
+        let (source, mut sink) = replicated(fixture);
+        sink.process.terminate();
+        assert_eq!(sink.process.wait(PROMPT).code, Some(0));
+        wait_for("the end of all use", PROMPT, || {
+            unmount(&target, UnmountFlags::empty()).map_err(|error| error.to_string())
+        });
+        // mkfs writes whole seconds down.
+        let a_second = Duration::from_secs(1);
+        wait_until("another second", PROMPT, || {
+            before
+                .created()
+                .unwrap()
+                .elapsed()
+                .is_ok_and(|age| age > a_second)
+        });
+        disk.mount_anew(&target);
+        let now = fs::metadata(&target).unwrap();
+        assert_eq!((before.dev(), before.ino()), (now.dev(), now.ino()));
+
+        let mut again = Sink::start(fixture, &source.addresses);
+        let refused = again.process.wait(PROMPT);
+        assert_eq!(refused.code, Some(78), "{}", refused.stderr);
+        let said = "another directory than before";
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+        let sink = Sink::start_with(fixture, &target, &source.addresses, &["--adopt"]);
+        source.wait_for_phase("transfer");
+        source.flush();
+        assert_equal(&fixture.source(), &target);
+        source.stop(sink);
+        unmount(&target, UnmountFlags::DETACH).unwrap();
+    });
 }
 
 #[test]

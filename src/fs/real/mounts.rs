@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, FileType, StatxAttributes, StatxFlags, makedev, statx};
+use rustix::fs::{AtFlags, CWD, FileType, StatxAttributes, StatxFlags, statx};
 
 use super::RootIdentity;
 
@@ -82,13 +82,10 @@ impl MountTable {
 /// Those of looking at it, ENOENT above all.
 pub fn mounted_at(path: &Path) -> io::Result<Option<RootIdentity>> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
-    let seen = statx(CWD, path, flags, StatxFlags::TYPE | StatxFlags::INO)?;
+    let seen = statx(CWD, path, flags, StatxFlags::TYPE | RootIdentity::ASKED)?;
     let is_dir = FileType::from_raw_mode(seen.stx_mode.into()) == FileType::Directory;
     let is_mounted = seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-    Ok((is_dir && is_mounted).then(|| RootIdentity {
-        dev: makedev(seen.stx_dev_major, seen.stx_dev_minor),
-        ino: seen.stx_ino,
-    }))
+    Ok((is_dir && is_mounted).then(|| RootIdentity::from(&seen)))
 }
 
 /// One line of the table.

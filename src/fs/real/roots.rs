@@ -5,25 +5,49 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::stat;
+use rustix::fs::{AtFlags, Statx, StatxFlags, makedev, statx};
 
 /// Tells one directory from every other on this host, until it is removed or its file system is
-/// mounted again.
+/// mounted again; mostly even then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RootIdentity {
     /// Device of its file system.
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+    /// When it was made, in ns since 1970; `None` if its file system does not tell. The file system that
+    /// is made next on a device has the device's number again, and the same inode number for its root.
+    pub born: Option<i64>,
 }
 
 impl RootIdentity {
     pub(super) fn of(dir: impl AsFd) -> io::Result<Self> {
-        let stat = stat::of(dir)?;
-        Ok(Self {
-            dev: stat.dev,
-            ino: stat.ino,
-        })
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        Ok(Self::from(&statx(dir, c"", flags, Self::ASKED)?))
+    }
+
+    /// What has to be asked for.
+    pub(super) const ASKED: StatxFlags = StatxFlags::INO.union(StatxFlags::BTIME);
+
+    /// True if this is the identity of the directory that a stat was taken of, while it exists.
+    #[must_use]
+    pub fn is_of(&self, dev: u64, ino: u64) -> bool {
+        (self.dev, self.ino) == (dev, ino)
+    }
+}
+
+impl From<&Statx> for RootIdentity {
+    fn from(seen: &Statx) -> Self {
+        let is_told = StatxFlags::from_bits_retain(seen.stx_mask).contains(StatxFlags::BTIME);
+        let born = seen.stx_btime;
+        Self {
+            dev: makedev(seen.stx_dev_major, seen.stx_dev_minor),
+            ino: seen.stx_ino,
+            born: is_told
+                .then(|| born.tv_sec.checked_mul(1_000_000_000))
+                .flatten()
+                .and_then(|ns| ns.checked_add(born.tv_nsec.into())),
+        }
     }
 }
 
@@ -86,9 +110,9 @@ pub fn nested(first: &Path, second: &Path) -> io::Result<Option<Nesting>> {
     })
 }
 
-/// True if the path exists, and the identities of its directory (of the nearest one above that exists)
+/// True if the path exists, and device and inode of its directory (of the nearest one above that exists)
 /// and of all above, the nearest first.
-fn lineage(path: &Path) -> io::Result<(bool, Vec<RootIdentity>)> {
+fn lineage(path: &Path) -> io::Result<(bool, Vec<(u64, u64)>)> {
     let mut nearest: PathBuf = std::path::absolute(path)?;
     let mut exists = true;
     let real = loop {
@@ -102,10 +126,7 @@ fn lineage(path: &Path) -> io::Result<(bool, Vec<RootIdentity>)> {
     };
     let identities = real.ancestors().map(|dir| {
         let metadata = dir.metadata()?;
-        Ok(RootIdentity {
-            dev: metadata.dev(),
-            ino: metadata.ino(),
-        })
+        Ok((metadata.dev(), metadata.ino()))
     });
     Ok((exists, identities.collect::<io::Result<_>>()?))
 }

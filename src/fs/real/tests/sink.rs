@@ -297,7 +297,11 @@ fn roots_know_themselves() {
         on.fs.identity(),
         RootIdentity {
             dev: found.dev(),
-            ino: found.ino()
+            ino: found.ino(),
+            born: found.created().ok().map(|at| {
+                let since = at.duration_since(std::time::UNIX_EPOCH).unwrap();
+                since.as_nanos().try_into().unwrap()
+            }),
         }
     );
     assert!(on.fs.space().unwrap().inodes_free > 0);
