@@ -197,28 +197,13 @@ impl<F: Fs> Reader<F> {
             }
             seen.push(next);
         }
-        let absent = seen.iter().any(|seen| {
-            matches!(
-                seen,
-                Seen::Is {
-                    state: State::Absent,
-                    ..
-                }
-            )
-        });
-        if absent && !still_there(fs, dir_path, &dir) {
-            // The directory is elsewhere by now: what is absent in it says nothing about this path.
-            for seen in seen.iter_mut().filter(|seen| {
-                matches!(
-                    seen,
-                    Seen::Is {
-                        state: State::Absent,
-                        ..
-                    }
-                )
-            }) {
-                *seen = Seen::Unread;
-            }
+        if !still_there(fs, dir_path, &dir) {
+            // The directory is elsewhere by now: neither what is in it nor what is absent need ever have
+            // been so at this path. Streams find that out at their end.
+            let said = seen
+                .iter_mut()
+                .filter(|seen| matches!(seen, Seen::Is { .. }));
+            said.for_each(|seen| *seen = Seen::Unread);
         }
         Ok(Finding::Looked(seen))
     }

@@ -296,18 +296,17 @@ impl Users {
             .filter_map(|old| old.moved(path, &to))
             .collect();
         self.read_while_open.extend(open);
-        // So may what was there under the old name before.
-        let old: Vec<_> = self
-            .history
-            .iter()
-            .map(|(p, s)| (p.clone(), s.clone()))
+        self.moved(path, &to);
+    }
+
+    /// What was below a directory before it moved may be seen under its new name.
+    pub fn moved(&mut self, from: &RelPath, to: &RelPath) {
+        let below = self.history.iter().filter(|(path, _)| from.is_above(path));
+        let moved: Vec<_> = below
+            .filter_map(|(path, states)| Some((path.moved(from, to)?, states.clone())))
             .collect();
-        for (old_path, states) in old {
-            if path.is_above(&old_path)
-                && let Some(new) = old_path.moved(path, &to)
-            {
-                self.history.entry(new).or_default().extend(states);
-            }
+        for (path, states) in moved {
+            self.history.entry(path).or_default().extend(states);
         }
     }
 

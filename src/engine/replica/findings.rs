@@ -234,6 +234,10 @@ impl Replica {
                     while_open,
                     links,
                 } => {
+                    if links.is_some() {
+                        // Until it is told, no name may become one of an older content.
+                        self.note_inode(&path, links, &wish);
+                    }
                     let begun = Stream {
                         path,
                         meta,
@@ -659,7 +663,7 @@ impl Replica {
                 state: State::Present(meta.clone(), Body::Empty),
             };
             self.void_below(now, &dir, std::slice::from_ref(&entry), out);
-            let noted = self.note_inode(&path, links, wish.stamp);
+            let noted = self.note_inode(&path, links, &wish);
             let change = Change::Publish {
                 stream: id,
                 path: path.clone(),

@@ -163,7 +163,7 @@ impl Replica {
         &mut self,
         path: &RelPath,
         links: Option<Links>,
-        stamp: Stamp,
+        wish: &Waiting,
     ) -> bool {
         match links {
             None => {
@@ -173,8 +173,10 @@ impl Replica {
             Some(links) => {
                 if !self.links.note(path, links) {
                     let path = path.clone();
-                    self.spill(Spilled { links, path }, stamp);
+                    self.spill(Spilled { links, path }, wish.stamp);
                 }
+                // It may not have been known for a name of the inode when this was heard.
+                self.links.content_changed(path, wish.content_pos);
                 true
             }
         }
@@ -196,7 +198,7 @@ impl Replica {
         if state == State::Absent {
             return state;
         }
-        self.note_inode(path, links, wish.stamp);
+        self.note_inode(path, links, wish);
         match state {
             State::Present(meta, Body::Unchanged { .. }) => {
                 let group = self.links.of(path).filter(|group| group.is_linked());

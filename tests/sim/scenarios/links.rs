@@ -594,6 +594,30 @@ fn a_further_name_of_what_another_is_about_to_tell() {
     }
 }
 
+/// The same where that name was not known for one of the inode when it was heard (seed 39258774592496).
+#[test]
+fn a_further_name_of_what_a_stranger_is_about_to_tell() {
+    let mut w = equal(&[("b", &"old piece ".repeat(30)), ("d/y", "1")]);
+    super::long_after(&mut w);
+    w.ln("b", "d/c");
+    w.until("other names are searched for", |w| w.searches(""));
+    let search = w.list("");
+    w.until("the new name is told", |w| w.file_at_sink("d/c").is_some());
+    w.come_by("b");
+    w.write_unseen("b", &"new piece ".repeat(30));
+    w.hear();
+    w.until("it is being read", |w| w.streams() == 1);
+    w.ln("b", "d/new");
+    w.hear();
+    for _what in ["that it is one of several", "which"] {
+        w.until("it is looked at", |w| w.asked("d/new"));
+        let seen = w.look("d/new");
+        w.tell(seen);
+    }
+    w.tell(search);
+    w.must_settle();
+}
+
 /// The same where the event was lost with others.
 #[test]
 fn a_further_name_of_what_an_overflow_hides() {

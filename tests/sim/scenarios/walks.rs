@@ -66,10 +66,32 @@ fn page_whose_last_name_vanishes() {
         let own = w.look("");
         w.tell(own);
         let root = w.src.disk().root();
-        w.between_steps(step, move |disk| {
+        w.between_steps(step, move |disk, _| {
             disk.unlink(root, &one("b")).expect("it is there");
         });
         let held = w.list("");
+        w.tell(held);
+        w.must_settle();
+    }
+}
+
+/// What a look reads in a directory that moves meanwhile need never have been at the old path
+/// (seed 39271659179930).
+#[test]
+fn a_directory_that_moves_while_it_is_looked_at() {
+    for step in 0..12 {
+        let mut w = equal(&[("b/x", "1")]);
+        w.write("b/x", "22");
+        w.hear();
+        let root = w.src.disk().root();
+        w.between_steps(step, move |disk, users| {
+            disk.rename(root, &one("b"), root, &one("a"))
+                .expect("it is there");
+            users.record(disk);
+            users.moved(&path("b"), &path("a"));
+            write(disk, "a/x", b"333");
+        });
+        let held = w.look("b/x");
         w.tell(held);
         w.must_settle();
     }

@@ -17,6 +17,7 @@ use osync::wire::{self, Frames};
 
 use super::{OPERATOR, State, Wire, World};
 use crate::faults::Faults;
+use crate::users::Users;
 
 /// Steps in which a condition of a scenario must come true.
 const PATIENCE_STEPS: u64 = 20_000;
@@ -243,21 +244,9 @@ impl World {
             disk.rename(from_dir, &from_name, to_dir, &to_name)
                 .expect("a rename that the kernel allows");
         });
-        let (from, to) = (path(from), path(to));
         let mut users = self.users();
-        users.touched.push(to.clone());
-        let known: Vec<_> = users
-            .history
-            .iter()
-            .map(|(p, s)| (p.clone(), s.clone()))
-            .collect();
-        for (old, states) in known {
-            if from.is_above(&old)
-                && let Some(new) = old.moved(&from, &to)
-            {
-                users.history.entry(new).or_default().extend(states);
-            }
-        }
+        users.touched.push(path(to));
+        users.moved(&path(from), &path(to));
     }
 
     pub fn readable(&self, at: &str, readable: bool) {
@@ -819,13 +808,20 @@ impl World {
     }
 
     /// Something happens between two steps of the next reader.
-    pub fn between_steps(&self, step: usize, act: impl FnOnce(&mut Disk) + Send + 'static) {
+    pub fn between_steps(
+        &self,
+        step: usize,
+        act: impl FnOnce(&mut Disk, &mut Users) + Send + 'static,
+    ) {
         let (mut act, mut left) = (Some(act), step);
+        let users = std::sync::Arc::clone(&self.users);
         self.src.interrupt(Some(Box::new(move |disk: &mut Disk| {
             if left == 0
                 && let Some(act) = act.take()
             {
-                act(disk);
+                let mut users = users.lock().expect("no panic in users");
+                act(disk, &mut users);
+                users.record(disk);
             }
             left = left.saturating_sub(1);
         })));
