@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::Stamp;
 use super::work::{Inode, Links, Spilled};
 use crate::tree::RelPath;
 
@@ -62,6 +63,8 @@ pub struct Group {
     /// Position of the last change of the content that a known name was heard to tell; 0 if the sink has been
     /// told one that was read since.
     content_pos: u64,
+    /// When something happened that was told by a name while others may not have been known.
+    heard: Option<Stamp>,
     used: u64,
 }
 
@@ -76,6 +79,12 @@ impl Group {
     fn misses(&self, count: u64) -> bool {
         let is_searched = self.searched >= count && !self.stale;
         self.known() < count && !is_searched
+    }
+
+    /// What happened that names which are still to be found have not been told.
+    #[must_use]
+    pub fn untold(&self) -> Option<Stamp> {
+        self.heard.filter(|_| self.is_incomplete())
     }
 
     fn is_whole(&self) -> bool {
@@ -405,6 +414,13 @@ impl LinkTable {
         }
     }
 
+    /// Something that happened to the inode was told by this name.
+    pub fn heard(&mut self, path: &RelPath, stamp: Stamp) {
+        if let Some(group) = self.of_mut(path).filter(|group| group.is_incomplete()) {
+            group.heard = Some(group.heard.map_or(stamp, |heard| heard.earliest(stamp)));
+        }
+    }
+
     /// The target holds the names apart, and was told by this one what each is to be told.
     pub fn changed(&mut self, path: &RelPath) {
         if let Some(group) = self.of_mut(path) {
@@ -530,6 +546,7 @@ impl LinkTable {
             let began = std::mem::take(&mut group.searching);
             if group.met > 0 {
                 group.searched = began.min(group.met);
+                group.heard = None;
             }
         }
     }

@@ -221,9 +221,19 @@ impl Replica {
         if let Some(untold) = self.untold_of(path) {
             wish.merge(untold);
         }
-        let Some(group) = self.links.of(path).filter(|_| wish.touched) else {
+        let Some(group) = self.links.of(path) else {
             return;
         };
+        if let Some(stamp) = group.untold() {
+            wish = Waiting {
+                touched: true,
+                stamp: wish.stamp.earliest(stamp),
+                ..wish.with_content(self.last_pos)
+            };
+        }
+        if !wish.touched {
+            return;
+        }
         let is_incomplete = group.is_incomplete();
         if let Some(other) = self.other_told(group, path) {
             let want = match wish.content_pos {
@@ -398,6 +408,9 @@ impl Replica {
     /// Where names may be missing, this one is looked at again a little later: most further names are
     /// gone by then. If not, they are searched for.
     pub(super) fn look_for_others(&mut self, now: Now, path: &RelPath, wish: &Waiting) {
+        if wish.touched {
+            self.links.heard(path, wish.stamp);
+        }
         let incomplete = self
             .links
             .of(path)
