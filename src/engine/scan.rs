@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::replica::Limits;
-use super::walk::{Rescan, Step, Walker};
+use super::walk::{Rescan, Step, Subdir, Walker};
 use super::work::{Detail, Finding, Listed, Order};
 use super::{Stamp, Ticket};
 use crate::tree::{Kind, RelPath};
@@ -120,7 +120,12 @@ impl Scan {
             .entries
             .iter()
             .filter(|entry| entry.kind == Kind::Dir);
-        visit.subdirs = dirs.map(|entry| (entry.name.clone(), true)).collect();
+        let subdirs = dirs.map(|entry| Subdir {
+            name: entry.name.clone(),
+            fresh: true,
+            compared: None,
+        });
+        visit.subdirs = subdirs.collect();
         visit.step = Step::Look;
         let dir = visit.dir.clone();
         self.walker.finish_if_done(id);

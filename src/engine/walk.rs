@@ -187,6 +187,8 @@ pub struct Visit {
     pub dir: RelPath,
     /// What it belongs to.
     pub rescan: Rescan,
+    /// Its own modification time when it was compared; `None` if it was not.
+    pub compared: Option<Time>,
     /// The page begins after this name.
     pub after: Option<Name>,
     /// The directory's watch is bound with its first page.
@@ -195,8 +197,8 @@ pub struct Visit {
     pub step: Step,
     /// Last name of the page, if others follow.
     pub next_after: Option<Name>,
-    /// Directories of the page, and whether the sink lacked them.
-    pub subdirs: Vec<(Name, bool)>,
+    /// Directories of the page.
+    pub subdirs: Vec<Subdir>,
     /// Names to look at.
     pub looks: VecDeque<Name>,
     /// Names of the page that are not to be trusted by size and time, sorted.
@@ -209,11 +211,22 @@ pub struct Visit {
     pub again: bool,
 }
 
+/// A directory that a page holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subdir {
+    /// Its name.
+    pub name: Name,
+    /// The sink lacked it.
+    pub fresh: bool,
+    /// Its modification time when it was compared; `None` if it was not.
+    pub compared: Option<Time>,
+}
+
 /// Directories found and not yet visited, in one directory.
 #[derive(Debug)]
 struct Found {
     dir: RelPath,
-    names: VecDeque<(Name, bool)>,
+    names: VecDeque<Subdir>,
     rescan: Rescan,
     next_after: Option<Name>,
 }
@@ -381,7 +394,7 @@ impl Walker {
                 });
             }
         }
-        self.visit(path.clone(), rescan, None, false);
+        self.visit(path.clone(), rescan, None, None);
     }
 
     fn descend(&mut self) -> bool {
@@ -389,34 +402,36 @@ impl Walker {
             let Some(top) = self.found.last_mut() else {
                 return false;
             };
-            if let Some((name, fresh)) = top.names.pop_front() {
+            if let Some(found) = top.names.pop_front() {
                 self.found_names -= 1;
-                let dir = top.dir.join(&name);
+                let dir = top.dir.join(&found.name);
                 let rescan = Rescan {
-                    fresh,
+                    fresh: found.fresh,
                     ..top.rescan
                 };
-                self.visit(dir, rescan, None, false);
+                self.visit(dir, rescan, found.compared, None);
                 return true;
             }
             let done = self.found.pop().expect("the stack has a top");
             if let Some(after) = done.next_after {
-                self.visit(done.dir, done.rescan, Some(after), true);
+                self.visit(done.dir, done.rescan, None, Some(after));
                 return true;
             }
             self.dirs_done += 1;
         }
     }
 
-    fn visit(&mut self, dir: RelPath, rescan: Rescan, after: Option<Name>, bound: bool) {
+    /// Begins to visit a directory, or goes on behind a name.
+    fn visit(&mut self, dir: RelPath, rescan: Rescan, compared: Option<Time>, after: Option<Name>) {
         self.next_visit += 1;
         self.visits.insert(
             self.next_visit,
             Visit {
                 dir,
                 rescan,
+                compared,
+                bound: after.is_some(),
                 after,
-                bound,
                 step: Step::List { full: false },
                 next_after: None,
                 subdirs: Vec::new(),
@@ -445,7 +460,7 @@ impl Walker {
         // An audit comes to the others itself.
         visit
             .subdirs
-            .retain(|(_, fresh)| *fresh || !visit.rescan.audit);
+            .retain(|found| found.fresh || !visit.rescan.audit);
         self.keep_to_limit(&mut visit);
         self.found_names += visit.subdirs.len();
         self.found.push(Found {
@@ -464,7 +479,7 @@ impl Walker {
             visit.subdirs.truncate(room);
             // What the page has told is not told again without asking.
             visit.rescan.fresh = false;
-            visit.next_after = visit.subdirs.last().map(|(name, _)| name.clone());
+            visit.next_after = visit.subdirs.last().map(|found| found.name.clone());
         }
     }
 

@@ -187,6 +187,8 @@ pub struct Listed {
     /// The names with what is compared; unless that is wanted ([`Detail::Everything`]), names and kinds
     /// alone count.
     pub entries: Vec<ListEntry>,
+    /// The directory's own modification time, as the sink is shown it.
+    pub mtime: Time,
     /// The last name of the page, though it may have gone since, if others follow it.
     pub upto: Option<Name>,
     /// Files of the page that count as different.

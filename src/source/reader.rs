@@ -599,7 +599,11 @@ pub fn list<F: Fs>(
         .page(fs, &dir, path, asked.after, asked.names_max, &wanted)
         .map_err(problem(path, "list"))?;
     let last = names.last().map(|(name, _)| name.clone());
+    let own = fs.stat_dir(&dir).map_err(problem(path, "stat"))?;
+    let mut own = own.metadata(Vec::new());
+    asked.view.show(None, &mut own);
     let mut listed = Listed {
+        mtime: own.mtime,
         upto: last.filter(|_| more),
         ..Listed::default()
     };

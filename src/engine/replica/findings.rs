@@ -7,7 +7,7 @@ use crate::engine::footprint::Footprint;
 use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
-use crate::engine::walk::{Rescan, Step};
+use crate::engine::walk::{Rescan, Step, Subdir};
 use crate::engine::work::{Finding, Links, Listed, Seen};
 use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::tree::{Body, Digest, Entry, Kind, Name, NameRange, RelPath, State};
@@ -411,13 +411,17 @@ impl Replica {
         let mut walked = None;
         if is_dir && let Some(visit) = visit.and_then(|id| self.walker(lane).visits.get_mut(&id)) {
             if visit.rescan.fresh {
-                visit.subdirs.push((name.clone(), true));
+                visit.subdirs.push(Subdir {
+                    name: name.clone(),
+                    fresh: true,
+                    compared: None,
+                });
             }
             walked = visit
                 .subdirs
                 .iter()
-                .find(|(dir, _)| dir == name)
-                .map(|(_, fresh)| *fresh);
+                .find(|found| found.name == *name)
+                .map(|found| found.fresh);
         }
         Sent {
             is_dir,
@@ -551,7 +555,16 @@ impl Replica {
             .entries
             .iter()
             .filter(|entry| entry.kind == Kind::Dir);
-        visit.subdirs = dirs.map(|entry| (entry.name.clone(), false)).collect();
+        let subdirs = dirs.map(|entry| Subdir {
+            name: entry.name.clone(),
+            fresh: false,
+            compared: Some(entry.mtime),
+        });
+        visit.subdirs = subdirs.collect();
+        let has_changed = visit.after.is_none()
+            && visit
+                .compared
+                .is_some_and(|compared| compared != listed.mtime);
         visit.looks = listed.suspects.iter().cloned().collect();
         visit.suspects = listed.suspects;
         // Which names are one inode is compared by whole walks: it takes all of them.
@@ -575,6 +588,13 @@ impl Replica {
             }
             return self.walker(lane).finish_if_done(id);
         }
+        if has_changed {
+            // Names came and went before it was watched; nobody else tells its time.
+            self.parent_meta(now, lane, &dir, rescan.stamp);
+        }
+        let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
+            return;
+        };
         let ask_first = !full && listed.entries.len() > SMALL_PAGE;
         visit.step = Step::Answer { full: !ask_first };
         self.listing_is_an_event(now, &dir, &range, rescan.stamp);

@@ -367,8 +367,8 @@ impl Replica {
                 excess,
                 more,
             } => {
-                for (name, fresh) in &mut visit.subdirs {
-                    *fresh |= lacks.binary_search(name).is_ok();
+                for found in &mut visit.subdirs {
+                    found.fresh |= lacks.binary_search(&found.name).is_ok();
                 }
                 let mut names: Vec<Name> = lacks.into_iter().chain(differs).chain(excess).collect();
                 if visit.rescan.audit {

@@ -97,6 +97,30 @@ fn a_directory_that_moves_while_it_is_looked_at() {
     }
 }
 
+/// Names come and go in a directory that was compared and is not watched yet: only its own time tells
+/// (seed 34229740069633).
+#[test]
+fn names_that_come_and_go_before_a_directory_is_watched() {
+    let mut w = World::prepared(
+        |_| {},
+        |src, dst| {
+            for disk in [src, dst] {
+                mkdir(disk, "d");
+                write(disk, "d/file", b"1");
+            }
+        },
+    );
+    w.register();
+    w.until("the root is listed", |w| w.lists(""));
+    let page = w.list("");
+    w.tell(page);
+    assert!(!w.lists("d"));
+    w.write("d/new", "1");
+    w.rm("d/new");
+    assert_eq!(w.src.disk().events_waiting(), 0);
+    w.must_settle();
+}
+
 #[test]
 fn queue_head_behind_its_directory() {
     let mut w = equal(&[("x", "0")]);
