@@ -65,6 +65,8 @@ pub struct Group {
     content_pos: u64,
     /// When something happened that was told by a name while others may not have been known.
     heard: Option<Stamp>,
+    /// Since it is known, there were directories without a watch: a name may have gone long before that is found.
+    may_go_unheard: bool,
     used: u64,
 }
 
@@ -161,6 +163,8 @@ pub struct LinkTable {
     uses: u64,
     names_max: usize,
     now_ms: u64,
+    /// Every directory has a watch.
+    hears_all: bool,
     /// Names of inodes of which another name has gone, perhaps before they were counted.
     uncertain: BTreeSet<RelPath>,
 }
@@ -176,7 +180,16 @@ impl LinkTable {
             uses: 0,
             names_max,
             now_ms: 0,
+            hears_all: true,
             uncertain: BTreeSet::new(),
+        }
+    }
+
+    /// Tells whether every directory has a watch.
+    pub fn set_hears_all(&mut self, hears_all: bool) {
+        if std::mem::replace(&mut self.hears_all, hears_all) && !hears_all {
+            let groups = self.groups.values_mut();
+            groups.for_each(|group| group.may_go_unheard = true);
         }
     }
 
@@ -262,6 +275,7 @@ impl LinkTable {
         }
         self.uses += 1;
         let group = self.groups.entry(links.inode).or_default();
+        group.may_go_unheard |= !self.hears_all;
         self.by_use.remove(&group.used);
         self.by_use.insert(self.uses, links.inode);
         group.used = self.uses;
@@ -321,8 +335,9 @@ impl LinkTable {
         group.searched = group.searched.saturating_sub(1);
         group.searching = group.searching.saturating_sub(1);
         // The last count was made before the name went, or else a name has taken its place that nobody
-        // knows. Only if the count is young, both are possible.
-        if self.now_ms.saturating_sub(group.seen_ms) > YOUNG_COUNT_MS {
+        // knows. Both are possible if the count is young, or the name may have gone long ago.
+        let is_old = self.now_ms.saturating_sub(group.seen_ms) > YOUNG_COUNT_MS;
+        if is_old && !group.may_go_unheard {
             group.count = (group.count - 1).max(group.known());
         } else if group.is_incomplete() {
             self.uncertain.extend(group.names.keys().next().cloned());
@@ -686,6 +701,19 @@ mod tests {
         assert!(!incomplete(&table, "b"));
         assert!(table.note(&path("b"), links(2, 3)), "one more since");
         assert!(incomplete(&table, "b"));
+    }
+
+    /// Seed 39779114110262.
+    #[test]
+    fn a_name_that_nobody_heard_go_may_have_gone_before_the_count() {
+        for hears_all in [true, false] {
+            let mut table = table(10, &[("a", 1, 3), ("b", 1, 3)]);
+            table.set_hears_all(hears_all);
+            table.set_hears_all(true);
+            table.set_now(YOUNG_COUNT_MS + 1);
+            table.forget(&path("b"));
+            assert_eq!(table.take_uncertain().is_empty(), hears_all);
+        }
     }
 
     #[test]

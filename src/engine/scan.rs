@@ -129,7 +129,7 @@ impl Scan {
         visit.step = Step::Look;
         let dir = visit.dir.clone();
         self.walker.finish_if_done(id);
-        Some((dir, listed))
+        Some((dir, *listed))
     }
 
     /// True if the ticket is one of this scan.

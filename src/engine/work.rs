@@ -151,7 +151,7 @@ pub enum Finding {
     /// The rename does not hold (any more).
     NotRenamed,
     /// A page of a listing, sorted.
-    Listed(Listed),
+    Listed(Box<Listed>),
     /// A piece of a file.
     Chunk {
         /// Where it begins; what was asked for and lies before it is a hole.

@@ -626,7 +626,7 @@ pub fn list<F: Fs>(
             Err(_) => listed.suspects.push(name),
         }
     }
-    Ok(Finding::Listed(listed))
+    Ok(Finding::Listed(Box::new(listed)))
 }
 
 /// What is wanted of one name.

@@ -139,7 +139,7 @@ impl Replica {
                 }
             }
             (Work::List { visit }, Finding::Listed(listed)) => {
-                self.listed(now, lane, visit, listed, out)
+                self.listed(now, lane, visit, *listed, out)
             }
             (Work::Chunk { stream }, Finding::Chunk { offset, data }) => {
                 self.chunk(now, stream, offset, data, out);

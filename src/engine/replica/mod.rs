@@ -825,6 +825,7 @@ impl Replica {
     /// Tells whether every directory has a watch.
     pub fn set_watches_all(&mut self, watches_all: bool) {
         self.watches_all = watches_all;
+        self.links.set_hears_all(watches_all);
     }
 
     /// Owes a rescan of a subtree, which does not trust what has changed since the cause was made.
