@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Stamp;
 use super::work::{Inode, Links, Spilled};
-use crate::tree::RelPath;
+use crate::tree::{RelPath, Time};
 
 /// Groups that are looked at for one that can be given up.
 const SEARCH_MAX: usize = 64;
@@ -67,6 +67,10 @@ pub struct Group {
     heard: Option<Stamp>,
     /// Since it is known, there were directories without a watch: a name may have gone long before that is found.
     may_go_unheard: bool,
+    /// When the inode had last changed when a name was seen.
+    seen_changed: Option<Time>,
+    /// It has changed between looks at two names, otherwise than by the number of its names.
+    moved_on: bool,
     used: u64,
 }
 
@@ -279,6 +283,11 @@ impl LinkTable {
         self.by_use.remove(&group.used);
         self.by_use.insert(self.uses, links.inode);
         group.used = self.uses;
+        group.moved_on |= group.seen_changed.is_some()
+            && links.changed.is_some()
+            && group.seen_changed != links.changed
+            && group.count == links.count;
+        group.seen_changed = links.changed.or(group.seen_changed);
         group.count = links.count;
         group.seen_ms = self.now_ms;
         group.names.entry(path.clone()).or_insert(false);
@@ -442,7 +451,14 @@ impl LinkTable {
             group.names.values_mut().for_each(|told| *told = false);
             group.names.insert(path.clone(), true);
             group.changed = true;
+            group.moved_on = false;
         }
+    }
+
+    /// True if what this name tells may be news for names that were told before.
+    #[must_use]
+    pub fn moved_on(&self, path: &RelPath) -> bool {
+        self.of(path).is_some_and(|group| group.moved_on)
     }
 
     /// The sink is told that this is a further name of the group.
@@ -502,6 +518,7 @@ impl LinkTable {
             group.names.values_mut().for_each(|linked| *linked = false);
             group.anchor = None;
             group.changed = false;
+            group.moved_on = false;
         }
     }
 
@@ -519,6 +536,7 @@ impl LinkTable {
             let links = Links {
                 inode,
                 count: group.count,
+                changed: None,
             };
             taken.extend(group.names.keys().map(|path| Spilled {
                 links,
@@ -579,6 +597,7 @@ mod tests {
         Links {
             inode: Inode { dev: 1, ino },
             count,
+            changed: None,
         }
     }
 

@@ -130,6 +130,8 @@ pub struct Links {
     pub inode: Inode,
     /// How many there are, those outside the root included; at least 2.
     pub count: u64,
+    /// When the inode last changed in any way; `None` if that was not kept.
+    pub changed: Option<Time>,
 }
 
 /// What a reader found.

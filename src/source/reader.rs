@@ -386,6 +386,7 @@ fn links_of(stat: &Stat) -> Option<Links> {
             ino: stat.ino,
         },
         count: stat.nlink,
+        changed: Some(stat.ctime),
     })
 }
 

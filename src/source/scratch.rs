@@ -230,6 +230,7 @@ impl From<Record> for Spilled {
             links: Links {
                 inode: record.inode,
                 count: record.count,
+                changed: None,
             },
             path: record.path,
         }
@@ -245,6 +246,7 @@ mod tests {
             links: Links {
                 inode: Inode { dev: 1, ino },
                 count: 2,
+                changed: None,
             },
             path: RelPath::new(path.as_bytes()).expect("a path"),
         }

@@ -325,9 +325,9 @@ impl Replica {
     }
 
     /// The target holds the names apart. What happened to the inode was seen at one name alone; the
-    /// others are told as well.
+    /// others are told as well. So they are of what nobody heard, behind a walk that was there before.
     fn told_apart(&mut self, now: Now, lane: Lane, path: &RelPath, wish: &Waiting) {
-        if !wish.touched {
+        if !wish.touched && !self.links.moved_on(path) {
             return self.links.linked(path);
         }
         self.links.changed(path);

@@ -641,6 +641,27 @@ fn a_further_name_of_what_an_overflow_hides() {
     w.must_settle();
 }
 
+/// A file changes under a name that no walk has reached, behind a walk that has told another: nobody hears of it
+/// (seed 36367343601983).
+#[test]
+fn names_apart_of_what_changes_behind_a_walk() {
+    let mut w = World::prepared(
+        |faults| faults.names_apart = true,
+        |src, _| {
+            mkdir(src, "d");
+            write(src, "d/b", b"1");
+            ln(src, "d/b", "a");
+        },
+    );
+    let told = Some(b"1".to_vec());
+    w.until("a name is told", |w| w.file_at_sink("a") == told);
+    assert_eq!(w.file_at_sink("d/b"), None);
+    w.come_by("d/b");
+    w.write("d/b", "22");
+    w.drop_events();
+    w.must_settle();
+}
+
 /// A target without hard links that takes one large file at a time refuses what comes beside it. That tells no
 /// other name again: else they would refuse each other for ever (seed 32964070541186).
 #[test]
