@@ -212,6 +212,10 @@ impl Replica {
         // name may push such a group out, or else waits for the next round.
         let mut force = true;
         while let Some(name) = self.gather.back.pop_front() {
+            if self.ledger.stands_for(&name.path) {
+                // A walk finds it when the problem above it is over; till then it would only take room.
+                continue;
+            }
             if self.links.note_one_of_all(&name.path, name.links, force) {
                 self.take_name(now, name.path, stamp);
             } else if force {
