@@ -480,3 +480,46 @@ impl Queue {
 
 /// Most neighbours that are searched for one batch.
 const BATCH_SEARCH_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Since;
+
+    fn stamp(pos: u64) -> Stamp {
+        Stamp {
+            pos,
+            since_ms: 0,
+            made: Since::Ms(0),
+        }
+    }
+
+    fn file(number: usize) -> RelPath {
+        RelPath::new(number.to_string().as_bytes()).expect("a path")
+    }
+
+    #[test]
+    fn hold_off_doubles_from_the_shortest_to_the_longest() {
+        let hold_off = HoldOff {
+            min_ms: 200,
+            max_ms: 1_000,
+        };
+        let held = [0, 1, 2, 3, 4, u32::MAX].map(|level| hold_off.at(level));
+        assert_eq!(held, [0, 200, 400, 800, 1_000, 1_000]);
+    }
+
+    #[test]
+    fn walks_add_nothing_behind_many_files_that_wait_for_a_stream() {
+        let limits = Limits::default();
+        assert!(limits.queue_entries_max > 2 * PARKED_MAX);
+        let mut queue = Queue::new(&limits);
+        for number in 0..PARKED_MAX {
+            assert!(queue.may_park(), "{number}");
+            let wish = Waiting::new(stamp(number as u64), Want::State);
+            queue.park(0, file(number), wish);
+        }
+        assert!(!queue.may_park());
+        queue.unpark(1);
+        assert!(queue.may_park());
+    }
+}

@@ -46,17 +46,7 @@ impl Memory {
     /// second, whenever a sink may have come, and at the end.
     pub(super) fn note(&mut self, status: &Status, carryover: BTreeMap<String, Carryover>) {
         self.state.carryover.extend(carryover);
-        while self.state.carryover.len() > SINKS_MAX {
-            let oldest = self
-                .state
-                .carryover
-                .iter()
-                .min_by_key(|(_, left)| left.durable_until);
-            let Some(sink) = oldest.map(|(sink, _)| sink.clone()) else {
-                break;
-            };
-            self.state.carryover.remove(&sink);
-        }
+        forget_oldest(&mut self.state.carryover);
         // What was told of late must not be told again, should this process be killed.
         let settled = |sink: &SinkStatus| sink.lag_ms.is_none() && sink.rate.entries == 0.0;
         let settled = status.sinks.iter().all(settled);
@@ -83,6 +73,17 @@ impl Memory {
     /// Writes what is known at the end.
     pub(super) fn close(self) {
         self.writer.finish(self.state);
+    }
+}
+
+/// Keeps to the number of sinks that are remembered.
+fn forget_oldest(carryover: &mut BTreeMap<String, Carryover>) {
+    while carryover.len() > SINKS_MAX {
+        let oldest = carryover.iter().min_by_key(|(_, left)| left.durable_until);
+        let Some(sink) = oldest.map(|(sink, _)| sink.clone()) else {
+            break;
+        };
+        carryover.remove(&sink);
     }
 }
 
@@ -119,5 +120,34 @@ impl Writer {
         let _ = self.states.send(state);
         drop(self.states);
         let _ = self.thread.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Time;
+
+    fn left(secs: i64) -> Carryover {
+        Carryover {
+            durable_until: Time { secs, nanos: 0 },
+            problems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn forgets_the_sinks_that_were_not_heard_of_for_longest() {
+        let most = SINKS_MAX as i64;
+        let sinks = |range: std::ops::Range<i64>| -> BTreeMap<String, Carryover> {
+            range
+                .map(|number| (format!("sink {number:04}"), left(number)))
+                .collect()
+        };
+        let mut known = sinks(0..most);
+        forget_oldest(&mut known);
+        assert_eq!(known, sinks(0..most));
+        known.extend(sinks(most..most + 2));
+        forget_oldest(&mut known);
+        assert_eq!(known, sinks(2..most + 2));
     }
 }

@@ -279,6 +279,21 @@ fn submount_vanishes() {
 }
 
 #[test]
+fn mounts_beyond_a_number_are_refused() {
+    with_mounts(Fixture::new, |fixture| {
+        let top = fixture.source();
+        let mount_one = |number: u32| mount_tmpfs(&top.join(number.to_string()));
+        (0..1024).for_each(mount_one);
+        let mut source = start(fixture, &["--cross-mounts"]);
+        source.process.kill();
+        mount_one(1024);
+        let said = refused(fixture, &["--cross-mounts"]).stderr;
+        assert!(said.contains("more than 1024 mounts"), "{said}");
+        assert!(said.contains("--exclude"), "{said}");
+    });
+}
+
+#[test]
 fn a_mount_point_that_is_removed_deletes_nothing() {
     with_mounts(Fixture::new, |fixture| {
         let data = fixture.source().join("data");

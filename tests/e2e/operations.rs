@@ -66,6 +66,46 @@ fn a_rescan_repairs_what_others_did_to_the_target() {
     source.stop(sink);
 }
 
+/// Connections that others have made to a port of this host.
+fn connections_to(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let to_port = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1].ends_with(&format!(":{port:04X}")) && fields[3] == ESTABLISHED
+    };
+    table.lines().skip(1).filter(to_port).count()
+}
+
+#[test]
+fn readers_appliers_and_data_connections_are_as_many_as_asked_for() {
+    for (threads, connections) in [(1, 1), (64, 16)] {
+        let fixture = Fixture::new();
+        for dir in 0..20 {
+            let dir = fixture.source().join(dir.to_string());
+            fs::create_dir(&dir).unwrap();
+            for file in 0..50 {
+                fs::write(dir.join(file.to_string()), vec![7; 50 * file]).unwrap();
+            }
+        }
+        let readers = format!("readers={threads}");
+        let source = Source::start_with(&fixture, &Addresses::on_ports(0, 0), &["--set", &readers]);
+        let (appliers, data) = (
+            format!("appliers={threads}"),
+            format!("data_connections={connections}"),
+        );
+        let more = ["--set", &appliers, "--set", &data];
+        let sink = Sink::start_with(&fixture, &fixture.target(), &source.addresses, &more);
+        source.wait_for_phase("transfer");
+        source.flush();
+        assert_equal(&fixture.source(), &fixture.target());
+        assert_eq!(source.process.threads("reader-"), threads);
+        assert_eq!(sink.process.threads("applier-"), threads);
+        assert_eq!(connections_to(source.addresses.ports().1), connections);
+        source.stop(sink);
+    }
+}
+
 #[test]
 fn enqueued_paths_are_sent_again() {
     let fixture = Fixture::new();

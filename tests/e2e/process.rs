@@ -205,6 +205,15 @@ impl Process {
         self.child.id().try_into().unwrap()
     }
 
+    /// How many of its threads have a name that begins like this.
+    pub fn threads(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
+        names
+            .filter(|comm| comm.as_ref().is_ok_and(|comm| comm.starts_with(name)))
+            .count()
+    }
+
     /// The last lines of both logs.
     fn tails(&self) -> String {
         let (stdout, stderr) = (tail(&self.stdout()), tail(&self.stderr()));

@@ -204,3 +204,40 @@ fn names_in(outcome: &Outcome) -> usize {
     };
     answer + outcome.refused.len() + outcome.made.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::RelPath;
+    use crate::wire::message::Refusal;
+
+    #[test]
+    fn of_outcomes_beyond_those_remembered_nothing_is_claimed() {
+        let mut order = Order::default();
+        let last = EXCEPTIONS_MAX as u64 + 1;
+        let room = Credit {
+            bytes: u64::MAX,
+            messages: 1,
+        };
+        for number in 1..=last {
+            let change = Change::Entries {
+                dir: RelPath::root(),
+                entries: Vec::new(),
+            };
+            assert!(order.take(number, Lane::Live, change, room));
+            assert_eq!(order.start(1).len(), 1);
+            order.done(
+                number,
+                Outcome {
+                    refused: vec![(0, Refusal::ParentMissing)],
+                    ..Outcome::default()
+                },
+            );
+            let (from, exceptions) = order.exceptions(number);
+            assert_eq!(
+                (from, exceptions.len() as u64),
+                (number / last, number - number / last)
+            );
+        }
+    }
+}

@@ -111,3 +111,50 @@ impl Audit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::work::Listed;
+    use crate::tree::{Kind, ListEntry, Name, Time};
+
+    fn file(number: u64) -> ListEntry {
+        ListEntry {
+            name: Name::new(number.to_string().as_bytes()).expect("a name"),
+            kind: Kind::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: Time::default(),
+            rdev: 0,
+            extra: 0,
+            linked: false,
+        }
+    }
+
+    #[test]
+    fn goes_no_faster_than_it_may() {
+        let pace = Pace {
+            interval_ms: 1_000,
+            entries_per_s: 10,
+        };
+        let mut audit = Audit::new(pace, &Limits::default(), 0);
+        assert!(audit.page(999, true).is_none());
+        let mut now_ms = 1_000;
+        for round in 0..3 {
+            let page = audit.page(now_ms, true).expect("it is due");
+            audit.began(&page, Ticket(round));
+            assert!(audit.page(now_ms, true).is_none(), "one at a time");
+            let listed = Listed {
+                entries: (0..42).map(file).collect(),
+                ..Listed::default()
+            };
+            audit.found(now_ms, Ticket(round), Finding::Listed(Box::new(listed)));
+            // 42 entries and the directory, at 10 a second.
+            assert!(audit.page(now_ms + 4_999, true).is_none());
+            now_ms += 5_000;
+        }
+        assert_eq!(audit.status(0).completed, 3);
+    }
+}

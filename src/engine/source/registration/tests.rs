@@ -7,7 +7,7 @@ use super::*;
 use crate::engine::Since;
 use crate::engine::carryover::Carryover;
 use crate::engine::replica::Limits;
-use crate::engine::session::Heartbeat;
+use crate::engine::session::{ANNOUNCED_MAX, Heartbeat};
 use crate::engine::source::audit::Audit;
 use crate::engine::source::{Event, Pace, Settings};
 use crate::engine::walk::Suspicion;
@@ -244,9 +244,7 @@ fn who_hands_nothing_out_does_not_turn() {
 }
 
 #[test]
-fn few_wait_for_the_end_at_once() {
-    let mut source = source();
-    register(&mut source, at(0), 1, "sink");
+fn few_operators_wait_at_once() {
     let is_refused = |out: &[Action]| {
         let reply = |action: &Action| {
             matches!(
@@ -262,12 +260,62 @@ fn few_wait_for_the_end_at_once() {
         };
         out.iter().any(reply)
     };
-    for id in 0..=64 {
-        let request = Request::Stop;
-        let message = Command::Request { id, request };
+    let flush = Request::Flush { timeout_ms: 1_000 };
+    for request in [Request::Stop, flush] {
+        let mut source = source();
+        register(&mut source, at(0), 1, "sink");
+        for id in 0..=64 {
+            let request = request.clone();
+            let message = Command::Request { id, request };
+            let out = &mut Vec::new();
+            source.handle(at(0), Event::Command(Peer(9), message), out);
+            assert_eq!(is_refused(out), id == 64, "{id}: {out:?}");
+        }
+    }
+}
+
+#[test]
+fn sinks_beyond_a_number_are_told_why_they_must_wait() {
+    let mut source = source();
+    let last = SINKS_MAX as u64;
+    let mut epoch = 0;
+    for number in 0..last {
+        let name = format!("sink {number}");
+        epoch = register(&mut source, at(0), 10 + 2 * number, &name);
+    }
+    let told = request(&mut source, at(0), 1, "one more");
+    let is_busy = |action: &Action| {
+        matches!(
+            action,
+            Action::SendCommand {
+                message: Command::Error(ErrorAnswer {
+                    code: ErrorCode::Busy,
+                    ..
+                }),
+                ..
+            }
+        )
+    };
+    assert!(told.iter().any(is_busy), "{told:?}");
+    // One that leaves in order makes room.
+    let peer = Peer(10 + 2 * (last - 1));
+    let message = Command::Unregister { epoch };
+    source.handle(at(0), Event::Command(peer, message), &mut Vec::new());
+    source.handle(at(0), Event::CommandGone(peer), &mut Vec::new());
+    register(&mut source, at(0), 1, "one more");
+}
+
+#[test]
+fn announcements_beyond_a_number_end_their_connections() {
+    let mut source = source();
+    let last = ANNOUNCED_MAX as u64;
+    for number in 0..=last {
+        let announcement = ToSource::Announce { nonce: number };
         let out = &mut Vec::new();
-        source.handle(at(0), Event::Command(Peer(9), message), out);
-        assert_eq!(is_refused(out), id == 64, "{id}: {out:?}");
+        source.handle(at(0), Event::Data(Peer(number), announcement), out);
+        let dropped =
+            |action: &Action| matches!(action, Action::DropData { peer } if peer.0 == last);
+        assert_eq!(out.iter().any(dropped), number == last);
     }
 }
 
