@@ -265,7 +265,8 @@ impl Error {
                 ..
             } => "try again".into(),
             Self::Unfinished { .. } => {
-                "'osync status' shows what goes on; repeat with a longer --timeout".into()
+                "'osync status' shows what goes on; repeat it later, or with a longer --timeout"
+                    .into()
             }
             Self::Problems { .. } => "'osync report problems' names them".into(),
             Self::Limited { .. } => "'osync status' says why, and what it means".into(),

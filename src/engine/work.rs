@@ -167,6 +167,13 @@ pub enum Finding {
         /// It is.
         whole: bool,
     },
+    /// The stream cannot be read on.
+    StreamFailed {
+        /// What was tried.
+        operation: &'static str,
+        /// Error number of Linux.
+        errno: i32,
+    },
     /// A directory on the way is missing or no directory: the highest such path.
     Broken(RelPath),
     /// The directory does not take part, or lies beyond a mount that is not entered: nothing is said of

@@ -717,9 +717,10 @@ fn list_entry<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, view: &View) -> io::Resu
 /// Reads the next piece of a streamed file: at most so many bytes of the first data from `offset` on.
 pub fn read_chunk<F: Fs>(fs: &F, open: &OpenFile<F::File>, offset: u64, bytes: u64) -> Finding {
     let size = open.stat.size;
-    // What fails to be read is found out by the look that follows.
-    let Ok(Some((start, end))) = next_piece(fs, open, offset) else {
-        return Finding::StreamEnded { whole: false };
+    let (start, end) = match next_piece(fs, open, offset) {
+        Ok(Some(piece)) => piece,
+        Ok(None) => return Finding::StreamEnded { whole: false },
+        Err(error) => return stream_failed("find data", &error),
     };
     let wanted = bytes.min(end.min(size).saturating_sub(start));
     let mut data = vec![0; usize::try_from(wanted).expect("a chunk fits into memory")];
@@ -728,7 +729,19 @@ pub fn read_chunk<F: Fs>(fs: &F, open: &OpenFile<F::File>, offset: u64, bytes: u
             offset: start.min(size),
             data: data.into(),
         },
-        _ => Finding::StreamEnded { whole: false },
+        Ok(_) => Finding::StreamEnded { whole: false },
+        Err(error) => stream_failed("read", &error),
+    }
+}
+
+fn stream_failed(operation: &'static str, error: &io::Error) -> Finding {
+    match error.raw_os_error() {
+        // The file is gone, which the look that follows finds out.
+        Some(libc::ESTALE) => Finding::StreamEnded { whole: false },
+        errno => Finding::StreamFailed {
+            operation,
+            errno: errno.unwrap_or(0),
+        },
     }
 }
 

@@ -4,17 +4,20 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 use serde_json::Value;
 
+use crate::disk::Disk;
 use crate::endpoint::{CONVERGENCE, PROMPT, Sink, Source};
 use crate::fixture::Fixture;
 use crate::judge::assert_equal;
 use crate::mounts::with_mounts;
 use crate::wait::{wait_for, wait_until};
+
+/// Room for a few files.
+const DISK_BYTES: u64 = 64 << 20;
 
 fn fill(dir: &Path, files: u32) {
     fs::create_dir_all(dir).unwrap();
@@ -204,51 +207,19 @@ fn a_walk_that_would_remove_much_asks() {
     source.stop(sink);
 }
 
-/// A device with a file system of its own.
-struct Disk(String);
-
-impl Disk {
-    fn of(image: &Path) -> Self {
-        fs::File::create(image).unwrap().set_len(64 << 20).unwrap();
-        let image = image.to_str().unwrap();
-        Self(run("losetup", &["--find", "--show", image]).trim().into())
-    }
-
-    /// Makes a file system, empty but for one file, and mounts it.
-    fn mount_anew(&self, at: &Path) {
-        run("mkfs.ext4", &["-q", "-F", &self.0]);
-        run("mount", &[&self.0, at.to_str().unwrap()]);
-        fs::remove_dir(at.join("lost+found")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        run("losetup", &["--detach", &self.0]);
-    }
-}
-
-fn run(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap();
-    assert!(output.status.success(), "{program} {args:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// Its root has the device and the inode number of the one before.
 #[test]
 fn a_new_file_system_in_the_place_of_the_target_is_left_alone() {
     with_mounts(Fixture::new, |fixture| {
         fill(&fixture.source(), 20);
         let target = fixture.target();
-        let disk = Disk::of(&fixture.path().join("image"));
+        let disk = Disk::of(&fixture.path().join("image"), DISK_BYTES);
         disk.mount_anew(&target);
         let before = fs::metadata(&target).unwrap();
         let (source, mut sink) = replicated(fixture);
         sink.process.terminate();
         assert_eq!(sink.process.wait(PROMPT).code, Some(0));
-        wait_for("the end of all use", PROMPT, || {
-            unmount(&target, UnmountFlags::empty()).map_err(|error| error.to_string())
-        });
+        disk.unmount(&target);
         // mkfs writes whole seconds down.
         let a_second = Duration::from_secs(1);
         wait_until("another second", PROMPT, || {
@@ -272,7 +243,40 @@ fn a_new_file_system_in_the_place_of_the_target_is_left_alone() {
         source.flush();
         assert_equal(&fixture.source(), &target);
         source.stop(sink);
-        unmount(&target, UnmountFlags::DETACH).unwrap();
+        disk.unmount(&target);
+    });
+}
+
+/// What was mounted at the root is gone, while both ends run and while none does.
+#[test]
+fn an_unmounted_root_keeps_the_target() {
+    with_mounts(Fixture::new, |fixture| {
+        let top = fixture.source();
+        let disk = Disk::of(&fixture.path().join("image"), DISK_BYTES);
+        disk.mount_anew(&top);
+        fill(&top, 20);
+        let (mut source, mut sink) = replicated(fixture);
+        unmount(&top, UnmountFlags::DETACH).unwrap();
+        wait_for_halt(&source, "another directory");
+        assert_eq!(entries(&fixture.target()), 20);
+        source.process.kill();
+        sink.process.kill();
+
+        let mut command = fixture.osync("source");
+        command.arg("source").arg(&top);
+        let refused = fixture.run("refused", &mut command, PROMPT);
+        assert_eq!(refused.code, Some(78), "{refused:?}");
+        assert!(refused.stderr.contains("is empty"), "{}", refused.stderr);
+
+        disk.mount(&top);
+        fs::write(top.join("new"), "1").unwrap();
+        let source = Source::start(fixture);
+        let sink = Sink::start(fixture, &source.addresses);
+        source.wait_for_phase("transfer");
+        source.flush();
+        assert_equal(&top, &fixture.target());
+        source.stop(sink);
+        disk.unmount(&top);
     });
 }
 

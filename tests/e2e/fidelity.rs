@@ -14,7 +14,7 @@ use crate::judge::assert_no_difference;
 use crate::tree::{assert_same, difference, is_root, make, mutate, traces};
 use crate::wait::wait_until;
 
-/// A push does not rely on what changed less than so many seconds before the end of the last one.
+/// Whoever comes back does not rely on what changed less than so many seconds before the end of the last time.
 const DISTRUST_SECS: u64 = 5;
 
 #[test]
@@ -43,6 +43,7 @@ fn walk_live_and_restart(fixture: &Fixture) {
     source.flush();
     assert_same(fixture);
 
+    wait_until_trusted(fixture);
     sink.process.interrupt();
     sink.process.expect_success(PROMPT);
     let before = traces(&fixture.target());

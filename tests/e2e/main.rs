@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod checked;
+mod disk;
 mod endpoint;
 mod fixture;
 mod judge;

@@ -4,12 +4,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, mknodat, open, unlinkat};
 
 use crate::checked::REMOVES_MUCH;
+use crate::disk::{Disk, Stopped};
 use crate::endpoint::{CONVERGENCE, PROMPT, Sink, Source};
 use crate::fixture::Fixture;
 use crate::judge::assert_equal;
@@ -170,55 +170,19 @@ fn the_number_of_files_takes_no_memory() {
     }
 }
 
-/// A disk that takes nothing and says nothing, until this is dropped.
-struct StoppedDisk<'a>(&'a Path);
-
-impl<'a> StoppedDisk<'a> {
-    fn stop(at: &'a Path) -> Self {
-        let done = Command::new("fsfreeze").arg("-f").arg(at).status().unwrap();
-        assert!(done.success());
-        Self(at)
-    }
-}
-
-impl Drop for StoppedDisk<'_> {
-    fn drop(&mut self) {
-        let done = Command::new("fsfreeze").arg("-u").arg(self.0).status();
-        assert!(done.is_ok_and(|done| done.success()));
-    }
-}
-
 /// The source sends as much as it may, and the target's disk takes none of it.
 #[test]
 fn a_sink_with_a_disk_that_stops() {
     with_mounts(Fixture::new, |fixture| {
         let (tree, target) = (fixture.source(), fixture.target());
-        let image = fixture.path().join("image");
-        fs::File::create(&image)
-            .unwrap()
-            .set_len(512 * MIB)
-            .unwrap();
-        let run = |program: &str, args: &[&str]| {
-            let done = Command::new(program)
-                .args(args)
-                .args([&image])
-                .output()
-                .unwrap();
-            assert!(done.status.success(), "{program}: {done:?}");
-        };
-        run("mkfs.ext4", &["-q"]);
-        let mounted = Command::new("mount")
-            .args(["-o", "loop"])
-            .args([&image, &target])
-            .status();
-        assert!(mounted.unwrap().success());
-        fs::remove_dir(target.join("lost+found")).unwrap();
+        let disk = Disk::of(&fixture.path().join("image"), 512 * MIB);
+        disk.mount_anew(&target);
         let source = Source::start(fixture);
         let sink = Sink::start(fixture, &source.addresses);
         source.wait_for_phase("transfer");
         source.flush();
 
-        let stopped = StoppedDisk::stop(&target);
+        let stopped = Stopped::at(&target);
         for file in 0..20 {
             fs::write(
                 tree.join(format!("large{file}")),

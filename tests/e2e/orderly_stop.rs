@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::Signal;
 
-use crate::endpoint::{PROMPT, Sink, Source};
+use crate::disk::{Disk, Stopped};
+use crate::endpoint::{CONVERGENCE, PROMPT, Sink, Source};
 use crate::fixture::Fixture;
 use crate::judge::assert_equal;
 use crate::mounts::with_mounts;
@@ -298,4 +299,38 @@ fn second_signal(name: &str, process: for<'b> fn(&'b mut Busy<'_>) -> &'b mut Pr
     assert!(!fixture.target().join("large").exists());
     drop(busy);
     expect_convergence(&fixture);
+}
+
+/// The target's disk takes nothing for longer than any answer takes: who stops osync waits until it is done.
+#[test]
+fn both_while_the_disk_takes_long() {
+    const STOPPED_FOR: Duration = Duration::from_secs(12);
+    with_mounts(Fixture::new, |fixture| {
+        let (tree, target) = (fixture.source(), fixture.target());
+        let disk = Disk::of(&fixture.path().join("image"), 64 << 20);
+        disk.mount_anew(&target);
+        let mut source = Source::start(fixture);
+        let mut sink = Sink::start(fixture, &source.addresses);
+        source.wait_for_phase("transfer");
+        source.flush();
+        let stopped = Stopped::at(&target);
+        let began = Instant::now();
+        fs::write(tree.join("late"), "1").unwrap();
+        wait_until("the change to be on its way", PROMPT, || {
+            let live = source.report(&["report", "queue"])["sinks"][0]["live"].clone();
+            live["in_flight_entries"].as_u64().unwrap() > 0
+        });
+        let mut command = source.operator();
+        let mut stop = fixture.start("stop", command.arg("stop"));
+        wait_until("the disk was stopped for long", CONVERGENCE, || {
+            stop.assert_running();
+            began.elapsed() > STOPPED_FOR
+        });
+        drop(stopped);
+        stop.expect_success(PROMPT);
+        source.process.expect_success(PROMPT);
+        sink.process.expect_success(PROMPT);
+        assert_equal(&tree, &target);
+        disk.unmount(&target);
+    });
 }

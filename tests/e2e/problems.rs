@@ -7,12 +7,16 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::disk::Disk;
 use crate::endpoint::{CONVERGENCE, PROMPT, Sink, Source};
 use crate::fixture::Fixture;
 use crate::judge::assert_equal;
+use crate::mounts::with_mounts;
 use crate::tree::is_root;
 use crate::wait::wait_for;
 
+/// Room for a large file.
+const DISK_BYTES: u64 = 64 << 20;
 /// Exit code of what ended with problems left.
 const PROBLEMS: i32 = 2;
 /// A name that must be escaped, and how.
@@ -164,4 +168,38 @@ fn push_once_does_not_claim_success() {
         .start("push-again", &mut push)
         .expect_success(CONVERGENCE);
     assert_equal(&fixture.source(), &fixture.target());
+}
+
+/// The disk does not give some of a file: its image ends before.
+#[test]
+fn a_disk_that_cannot_be_read() {
+    with_mounts(Fixture::new, |fixture| {
+        let top = fixture.source();
+        let disk = Disk::of(&fixture.path().join("image"), DISK_BYTES);
+        disk.mount_anew(&top);
+        fs::write(top.join("good"), "content").unwrap();
+        fs::write(top.join("large"), vec![7; DISK_BYTES as usize / 2]).unwrap();
+        disk.unmount(&top);
+        let whole = fs::read(&disk.image).unwrap();
+        disk.mount(&top);
+        let image = fs::File::options().write(true).open(&disk.image).unwrap();
+        image.set_len(DISK_BYTES / 2).unwrap();
+
+        let source = Source::start(fixture);
+        let sink = Sink::start(fixture, &source.addresses);
+        source.wait_for_phase("transfer");
+        let problem = wait_for_problem(&source, "a problem", |problem| problem["path"] == "large");
+        let said = problem["reason"].as_str().unwrap();
+        assert!(said.contains("Input/output error"), "{problem}");
+        assert_blocks_success(&source);
+        assert!(fixture.target().join("good").exists());
+        assert!(!fixture.target().join("large").exists());
+
+        fs::write(&disk.image, whole).unwrap();
+        wait_until_cleared(&source);
+        source.flush();
+        assert_equal(&top, &fixture.target());
+        source.stop(sink);
+        disk.unmount(&top);
+    });
 }

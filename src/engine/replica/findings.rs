@@ -147,6 +147,17 @@ impl Replica {
             (Work::StreamEnd { stream }, Finding::StreamEnded { whole }) => {
                 self.stream_ended(now, stream, whole, out);
             }
+            (
+                Work::Chunk { stream } | Work::StreamEnd { stream },
+                Finding::StreamFailed { operation, errno },
+            ) => {
+                if let Some(Stream {
+                    lane, path, wish, ..
+                }) = self.close_stream(now, stream, out)
+                {
+                    self.not_told(now, lane, path, wish, Seen::Failed { operation, errno });
+                }
+            }
             (Work::Void { .. }, finding) => close_streams(&finding, out),
             (work, Finding::Excluded) => self.say_nothing(now, lane, work, out),
             (work, Finding::Broken(highest)) => self.broken(now, lane, work, &highest, out),

@@ -16,7 +16,7 @@ use crate::tree::RelPath;
 const DIR_ENTRIES: u64 = 8;
 
 /// How soon an audit asks again whether the sinks have time for it, in milliseconds.
-const BUSY_MS: u64 = 100;
+const BUSY_MS: u64 = 1_000;
 
 /// How often and how fast the tree is audited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
