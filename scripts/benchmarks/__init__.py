@@ -1,0 +1,1 @@
+"""The rows of scripts/bench, and what they are made of."""
