@@ -159,12 +159,13 @@ impl Replica {
 
     // ---- what holds work up --------------------------------------------------------------------
 
-    /// A claim on the path or above it, or a rename that touches it, must end first.
+    /// A claim on the path or above it, or a rename that touches it, must end first. Who looks at the metadata
+    /// of a directory says nothing of what lies in it.
     fn blocked(&self, path: &RelPath) -> bool {
-        let claimed = self
-            .readings
-            .values()
-            .any(|reading| reading.footprint.covers(path));
+        let claimed = self.readings.values().any(|reading| match &reading.work {
+            Work::DirMeta { dir, .. } => dir == path,
+            _ => reading.footprint.covers(path),
+        });
         (claimed && self.limits.keeps(Rule::Claim))
             || self.renames.iter().any(|renaming| renaming.touches(path))
     }

@@ -283,3 +283,33 @@ fn an_empty_directory_changes_before_it_is_watched() {
     w.tell(looked);
     w.must_settle();
 }
+
+/// Who reads the metadata of a directory is in nobody's way below it: else what lies there would wait in the queue,
+/// to be compared with all below, which the walk under way tells anyhow.
+#[test]
+fn a_deep_tree_is_told_once() {
+    const CHAINS: usize = 8;
+    const DEPTH: usize = 25;
+    let mut w = World::prepared(
+        |_| {},
+        |src, _| {
+            for chain in 0..CHAINS {
+                let mut at = format!("c{chain}");
+                mkdir(src, &at);
+                for _ in 0..DEPTH {
+                    at += "/d";
+                    mkdir(src, &at);
+                    write(src, &format!("{at}/f"), b"1");
+                }
+            }
+        },
+    );
+    w.until("it is equal", World::says_converged);
+    // One message for the entries of each directory and one for its times.
+    let least = 2 * CHAINS * (DEPTH + 1);
+    let sent = w.sent() as usize;
+    assert!(
+        sent < least + least / 10,
+        "{sent} messages, of which {least} were needed"
+    );
+}
