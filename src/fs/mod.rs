@@ -92,6 +92,11 @@ pub trait Fs: Send + Sync + 'static {
     /// The directory `name` in `dir`, if it is one, on the same file system; where that was asked for, what
     /// is mounted on it.
     fn open_dir(&self, dir: &Self::Dir, name: &Name) -> io::Result<Self::Dir>;
+    /// The directory at a path below the root, for what one step costs; `None` if it is not to be had like that,
+    /// be it that it is not there.
+    fn open_below(&self, _path: &RelPath) -> Option<Self::Dir> {
+        None
+    }
     /// Stat of an open directory.
     fn stat_dir(&self, dir: &Self::Dir) -> io::Result<Stat>;
     /// Stat of a name, never following it.
@@ -221,9 +226,14 @@ pub enum Way<D> {
     Failed(RelPath, io::Error),
 }
 
-/// Opens a directory in steps from the root, so that no limit on path length applies and no symlink
-/// is ever followed.
+/// Opens a directory, by which no symlink is ever followed: at once, or else in steps from the root, so that no
+/// limit on path length applies and it is known what stands in the way.
 pub fn open_way<F: Fs>(fs: &F, path: &RelPath) -> Way<F::Dir> {
+    if !path.is_root()
+        && let Some(dir) = fs.open_below(path)
+    {
+        return Way::Open(dir);
+    }
     let mut dir = match fs.root() {
         Ok(dir) => dir,
         Err(error) => return Way::Failed(RelPath::root(), error),

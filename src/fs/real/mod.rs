@@ -34,7 +34,7 @@ use rustix::fs::{AtFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::{Fs, Stat};
-use crate::tree::{Kind, Metadata, Name, TargetLimits, Xattrs};
+use crate::tree::{Kind, Metadata, Name, RelPath, TargetLimits, Xattrs};
 
 pub use lease::ignore_lease_signal;
 pub use mounts::{MountTable, mounted_at};
@@ -48,6 +48,9 @@ use xattrs::XattrAccess;
 /// The reserved name of the stage, directly in a sink's root. Lists leave it out there, and every
 /// step that names it there is refused with EPERM. Further down it is a name like any other.
 pub const STAGE_NAME: &str = ".osync-stage";
+
+/// Longest path that the kernel takes, in bytes, with the zero at its end.
+const KERNEL_PATH_BYTES_MAX: usize = 4096;
 
 /// What a sink's file system may use.
 #[derive(Debug, Clone, Copy)]
@@ -247,6 +250,19 @@ impl Fs for RealFs {
             open::dir(dir, name, self.keep_access_times)?
         };
         Ok(RealDir { fd, is_root: false })
+    }
+
+    fn open_below(&self, path: &RelPath) -> Option<RealDir> {
+        let first = path.components().next()?;
+        if path.len() >= KERNEL_PATH_BYTES_MAX || first == STAGE_NAME.as_bytes() {
+            return None;
+        }
+        let open = match self.enters_mounts {
+            true => open::dir_or_mount,
+            false => open::dir,
+        };
+        let fd = open(&self.root, path.as_bytes(), self.keep_access_times).ok()?;
+        Some(RealDir { fd, is_root: false })
     }
 
     fn stat_dir(&self, dir: &RealDir) -> io::Result<Stat> {
