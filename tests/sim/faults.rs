@@ -34,7 +34,11 @@ pub struct Faults {
     pub connection_cut: usize,
     pub sink_crash: usize,
     pub sink_power_cut: usize,
+    /// The sink is told to end in order.
+    pub sink_stop: usize,
     pub source_crash: usize,
+    /// An operator pauses the source, or has it go on.
+    pub pause: usize,
     pub sink_full: usize,
     pub unreadable: usize,
     /// The wall clock of the source's or the sink's host is set, by up to days.
@@ -89,6 +93,8 @@ impl Faults {
             names: 3,
             connection_cut: 0,
             sink_crash: 0,
+            sink_stop: 0,
+            pause: 0,
             sink_power_cut: 0,
             source_crash: 0,
             sink_full: 0,
@@ -166,6 +172,8 @@ impl Faults {
         faults.write_error = some(100);
         faults.sync_error = some(100);
         faults.target_closed = some(200);
+        faults.sink_stop = some(200);
+        faults.pause = some(100);
         if rng.once_in(4) {
             faults.events_max = 2 + rng.below(8);
         }

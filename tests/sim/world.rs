@@ -103,6 +103,8 @@ pub struct World {
     flush: Option<(u64, BTreeMap<RelPath, Vec<u8>>)>,
     next_request: u64,
     healed: bool,
+    /// The sink was told to end in order.
+    sink_ends: bool,
     stopped: bool,
     trace: bool,
     digest: u64,
@@ -192,6 +194,7 @@ impl World {
             flush: None,
             next_request: 0,
             healed: false,
+            sink_ends: false,
             stopped: false,
             trace,
             digest: 0,
@@ -1071,6 +1074,9 @@ impl World {
         self.steps += 1;
         if !self.healed {
             self.strike();
+        } else if self.sink.is_none() && std::mem::take(&mut self.sink_ends) {
+            // It was about to end when all healed.
+            self.start_sink();
         }
         match self.rng.below(11) {
             0 if !self.healed && (!self.faults.calm || self.idle() || self.rng.once_in(30)) => {
@@ -1117,6 +1123,7 @@ impl World {
             hits(faults.unreadable),
             hits(faults.flush),
         );
+        let (stop, pause) = (hits(faults.sink_stop), hits(faults.pause));
         let back = self.rng.once_in(20);
         if cut {
             self.cut();
@@ -1130,6 +1137,17 @@ impl World {
             self.crash_source();
         } else if self.source.is_none() && back {
             self.start_source();
+        }
+        if stop && self.sink.is_some() && !self.is_frozen(Side::Sink) {
+            self.say(|| "STOP of the sink".to_owned());
+            self.sink_ends = true;
+            self.sink_event(sink::Event::Stop);
+        }
+        if pause && self.source.is_some() && !self.is_frozen(Side::Source) {
+            match self.rng.once_in(2) {
+                true => self.pause(),
+                false => self.resume(),
+            }
         }
         if full {
             self.say(|| "FULL".to_owned());
@@ -1192,6 +1210,7 @@ impl World {
         if self.sink.is_none() {
             self.start_sink();
         }
+        self.resume();
     }
 
     fn converged(&self) -> bool {
