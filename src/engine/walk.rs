@@ -40,18 +40,24 @@ impl Suspicion {
         }
     }
 
-    /// Suspicion of what changed between a moment that an earlier process knew and the start of this one.
-    /// The clock may have been ahead in between, so no change is too late for it; and if it stands before
-    /// what the earlier process knew, nobody knows how early a change may seem to be.
+    /// Suspicion of what has changed since a moment. No change is too late for it: whatever happens to a file
+    /// later, of which its content says nothing, moves its time on.
+    #[must_use]
+    pub fn since(since: Time) -> Self {
+        Self {
+            until: Self::of_everything().until,
+            ..Self::new(since, since)
+        }
+    }
+
+    /// Suspicion of what has changed since a moment that an earlier process knew. If the clock stood before that
+    /// at the start of this one, nobody knows how early a change may seem to be.
     #[must_use]
     pub fn across_processes(since: Time, started: Time) -> Self {
         if since > started.minus_secs(-MARGIN_SECS) {
             return Self::of_everything();
         }
-        Self {
-            until: Self::of_everything().until,
-            ..Self::new(since, started)
-        }
+        Self::since(since)
     }
 
     /// Suspicion of every file, however old.

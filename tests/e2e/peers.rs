@@ -9,6 +9,7 @@ use osync::channel::{Channel, Incoming, Peer};
 use osync::wire::message::{Command, ErrorCode, RegistrationRequest, VERSION};
 use osync::wire::{decode_command, encode_command};
 
+use crate::checked::REMOVES_MUCH;
 use crate::endpoint::{CONVERGENCE, PROMPT, Sink, Source};
 use crate::fixture::Fixture;
 use crate::judge::{assert_equal, rsync_difference};
@@ -18,7 +19,12 @@ use crate::wait::{wait_for, wait_until};
 fn two_sinks_are_served_at_once() {
     let fixture = Fixture::populated(2_000, 21);
     let source = Source::start(&fixture);
-    let sink = Sink::start(&fixture, &source.addresses);
+    let sink = Sink::start_with(
+        &fixture,
+        &fixture.target(),
+        &source.addresses,
+        &REMOVES_MUCH,
+    );
     let other = fixture.path().join("other");
     let state = fixture.path().join("state-other");
     fs::create_dir(&other).unwrap();
@@ -27,7 +33,7 @@ fn two_sinks_are_served_at_once() {
         &fixture,
         &other,
         &source.addresses,
-        &["--state-dir", &state],
+        &[&REMOVES_MUCH[..], &["--state-dir", &state]].concat(),
     );
     wait_for("two sinks in transfer", PROMPT, || {
         let status = source.report(&["status"]);

@@ -210,3 +210,25 @@ fn metadata_below_a_directory_that_has_just_become_a_problem() {
     w.readable("", true);
     w.must_settle();
 }
+
+/// What happened unseen is still not trusted when something else has happened to the file since, which moves the
+/// time of its last change on (seed 46519741464119).
+#[test]
+fn a_change_is_not_hidden_by_a_later_one_of_another_kind() {
+    let mut w = equal(&[("x", "old content")]);
+    w.stop_sink();
+    w.write_unseen("x", "new content");
+    w.read_all();
+    w.hear();
+    w.pause();
+    w.restart_sink();
+    w.until("it is registered", World::sink_takes_changes);
+    for _ in 0..10 {
+        w.wait(2_000);
+    }
+    w.ln("x", "y");
+    w.rm("y");
+    w.drop_events();
+    w.resume();
+    w.must_settle();
+}
