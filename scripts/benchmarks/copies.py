@@ -28,11 +28,11 @@ def warm_up_memory(directory, size):
 class Copy(Row):
     """A tree is copied to a place where there is nothing."""
 
+    tools = ("osync", "tar", "rsync -a")
+    anchors = ("tar", "rsync -a")
+
     def __init__(self, place, options):
         super().__init__(place, options)
-        self.source = os.path.join(place, "source")
-        self.target = os.path.join(place, "target")
-        self.state = os.path.join(place, "state")
         self.bytes_needed = 0
         self.checked = set()
 
@@ -77,8 +77,6 @@ class Copy(Row):
 class Fresh(Copy):
     name = "fresh"
     title = "a fresh copy of many small files"
-    tools = ("osync", "tar", "rsync -a")
-    anchors = ("tar", "rsync -a")
 
     def prepare(self):
         files = self.options.size(100_000)
@@ -127,8 +125,6 @@ class Unchanged(Copy):
 class OneDirectory(Copy):
     name = "one-directory"
     title = "a fresh copy of one directory of empty files"
-    tools = ("osync", "tar", "rsync -a")
-    anchors = ("tar", "rsync -a")
 
     def prepare(self):
         files = self.options.size(1_000_000)
@@ -140,8 +136,6 @@ class OneDirectory(Copy):
 class Wide(Copy):
     name = "wide"
     title = "a fresh copy of directories without files"
-    tools = ("osync", "tar", "rsync -a")
-    anchors = ("tar", "rsync -a")
 
     def prepare(self):
         count = self.options.size(100_000)
@@ -153,8 +147,6 @@ class Wide(Copy):
 class Deep(Copy):
     name = "deep"
     title = "a fresh copy of chains of directories"
-    tools = ("osync", "tar", "rsync -a")
-    anchors = ("tar", "rsync -a")
 
     def prepare(self):
         chains = self.options.size(200)

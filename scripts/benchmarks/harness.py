@@ -1,6 +1,7 @@
 """Runs the tools of a row in turns, and turns their figures into a table and lines of JSON."""
 
 import json
+import os
 import statistics
 import sys
 
@@ -25,6 +26,10 @@ class Row:
     def __init__(self, place, options):
         self.place = place
         self.options = options
+        self.source = os.path.join(place, "source")
+        self.target = os.path.join(place, "target")
+        # Of osync.
+        self.state = os.path.join(place, "state")
 
     def prepare(self):
         """Makes what all runs need. Returns what it is, for people."""

@@ -77,12 +77,6 @@ def percentile(values, share):
 class Live(Row):
     """A pair of daemons, made anew for each run."""
 
-    def __init__(self, place, options):
-        super().__init__(place, options)
-        self.source = os.path.join(place, "source")
-        self.target = os.path.join(place, "target")
-        self.state = os.path.join(place, "state")
-
     def clear(self):
         for path in (self.source, self.target, self.state):
             shutil.rmtree(path, ignore_errors=True)
@@ -105,6 +99,15 @@ class Live(Row):
         else:
             wait_until("lsyncd to be done",
                        lambda: not difference(self.source, self.target, *NAMES_AND_SIZES), pause=0.2)
+
+    def until_equal(self, daemon, start):
+        """Seconds from the start until all has arrived; ends the tool."""
+        self.wait_for_equal(daemon)
+        seconds = time.monotonic() - start
+        if isinstance(daemon, Osync):
+            must_be_equal(self.source, self.target)
+        daemon.stop()
+        return seconds
 
 
 class Latency(Live):
@@ -187,11 +190,7 @@ class Storm(Live):
             with open(path, "ab", buffering=0) as file:
                 file.write(b"appended")
         made = time.monotonic() - start
-        self.wait_for_equal(daemon)
-        seconds = time.monotonic() - start
-        if tool == "osync":
-            must_be_equal(self.source, self.target)
-        daemon.stop()
+        seconds = self.until_equal(daemon, start)
         return seconds, {"making_s": round(made, 3)}
 
 
@@ -212,11 +211,7 @@ class RenameDirectory(Live):
         daemon = self.begin(tool)
         start = time.monotonic()
         os.rename(os.path.join(self.source, "before"), os.path.join(self.source, "after"))
-        self.wait_for_equal(daemon)
-        seconds = time.monotonic() - start
-        if tool == "osync":
-            must_be_equal(self.source, self.target)
-        daemon.stop()
+        seconds = self.until_equal(daemon, start)
         return seconds, {}
 
 

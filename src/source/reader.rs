@@ -642,7 +642,7 @@ struct Found {
 impl Found {
     fn bare(name: &Name, kind: Kind, stat: Option<Stat>) -> Self {
         Self {
-            entry: bare(name.clone(), kind),
+            entry: ListEntry::bare(name.clone(), kind),
             stat,
             met: LimitSet::default(),
         }
@@ -665,21 +665,6 @@ fn list_name<F: Fs>(
             Ok(Found::bare(name, stat.kind, Some(stat)))
         }
         (Detail::Everything, _) => list_entry(fs, dir, name, asked.view),
-    }
-}
-
-fn bare(name: Name, kind: Kind) -> ListEntry {
-    ListEntry {
-        name,
-        kind,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        size: 0,
-        mtime: Time::default(),
-        rdev: 0,
-        extra: 0,
-        linked: false,
     }
 }
 

@@ -58,6 +58,23 @@ pub struct ListEntry {
 }
 
 impl ListEntry {
+    /// A name of which the kind alone counts.
+    #[must_use]
+    pub fn bare(name: Name, kind: Kind) -> Self {
+        Self {
+            name,
+            kind,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: Time::default(),
+            rdev: 0,
+            extra: 0,
+            linked: false,
+        }
+    }
+
     /// True if the sink's entry `held` needs no change to be what this one of the source is.
     #[must_use]
     pub fn is_held_as(&self, held: &Self) -> bool {

@@ -599,13 +599,6 @@ impl Replica {
             }
             return self.walker(lane).finish_if_done(id);
         }
-        if has_changed {
-            // Names came and went before it was watched; nobody else tells its time.
-            self.parent_meta(now, lane, &dir, rescan.stamp);
-        }
-        let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
-            return;
-        };
         let ask_first = !full && listed.entries.len() > SMALL_PAGE;
         visit.step = Step::Answer { full: !ask_first };
         self.listing_is_an_event(now, &dir, &range, rescan.stamp);
@@ -614,6 +607,10 @@ impl Replica {
         } else {
             Page::Entries(listed.entries)
         };
+        if has_changed {
+            // Names came and went before it was watched; nobody else tells its time.
+            self.parent_meta(now, lane, &dir, rescan.stamp);
+        }
         let change = Change::Listing { dir, range, page };
         self.number(
             now,

@@ -116,21 +116,11 @@ impl Audit {
 mod tests {
     use super::*;
     use crate::engine::work::Listed;
-    use crate::tree::{Kind, ListEntry, Name, Time};
+    use crate::tree::{Kind, ListEntry, Name};
 
     fn file(number: u64) -> ListEntry {
-        ListEntry {
-            name: Name::new(number.to_string().as_bytes()).expect("a name"),
-            kind: Kind::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            mtime: Time::default(),
-            rdev: 0,
-            extra: 0,
-            linked: false,
-        }
+        let name = Name::new(number.to_string().as_bytes()).expect("a name");
+        ListEntry::bare(name, Kind::File)
     }
 
     #[test]

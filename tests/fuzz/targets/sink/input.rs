@@ -124,16 +124,8 @@ impl Input<'_> {
         }
         let names: BTreeSet<Name> = (0..self.below(3)).map(|_| self.name()).collect();
         let entries = names.into_iter().map(|name| ListEntry {
-            name,
-            kind: self.kind(),
             mode: 0o644,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            mtime: Time::default(),
-            rdev: 0,
-            extra: 0,
-            linked: false,
+            ..ListEntry::bare(name, self.kind())
         });
         Page::Entries(entries.collect())
     }
