@@ -721,6 +721,7 @@ impl Daemon {
             Action::CloseStream { stream } => self.readers.close_stream(stream),
             Action::Spill { key, names } => self.spill(key, names),
             Action::Gather { key, names_max } => self.gather(key, names_max),
+            Action::DropSpilled { key } => drop(self.scratches.remove(&key)),
             Action::SendCommand { peer, message } => {
                 if matches!(message, Command::RegistrationRequestAcknowledgement { .. }) {
                     self.command.keep(peer);

@@ -37,6 +37,10 @@ pub struct Faults {
     /// The sink is told to end in order.
     pub sink_stop: usize,
     pub source_crash: usize,
+    /// The source is told to end in order.
+    pub source_stop: usize,
+    /// The root seems to be lost: the source halts until an operator has it go on.
+    pub root_lost: usize,
     /// An operator pauses the source, or has it go on.
     pub pause: usize,
     pub sink_full: usize,
@@ -94,6 +98,8 @@ impl Faults {
             connection_cut: 0,
             sink_crash: 0,
             sink_stop: 0,
+            source_stop: 0,
+            root_lost: 0,
             pause: 0,
             sink_power_cut: 0,
             source_crash: 0,
@@ -174,6 +180,8 @@ impl Faults {
         faults.target_closed = some(200);
         faults.sink_stop = some(200);
         faults.pause = some(100);
+        faults.source_stop = some(200);
+        faults.root_lost = some(200);
         if rng.once_in(4) {
             faults.events_max = 2 + rng.below(8);
         }

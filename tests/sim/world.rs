@@ -3,7 +3,7 @@
 pub mod steps;
 mod troubles;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use osync::channel::Peer;
@@ -56,7 +56,8 @@ struct SourceProcess {
     streams: HashMap<u64, OpenFile<MemoryFile>>,
     barriers: Vec<(Ticket, u64)>,
     next_stream: u64,
-    spilled: Spill,
+    /// By the keys of the sinks.
+    spilled: BTreeMap<u64, Spill>,
 }
 
 /// The sink's process.
@@ -103,9 +104,8 @@ pub struct World {
     flush: Option<(u64, BTreeMap<RelPath, Vec<u8>>)>,
     next_request: u64,
     healed: bool,
-    /// The sink was told to end in order.
-    sink_ends: bool,
-    stopped: bool,
+    /// Processes that were told to end in order by a fault.
+    ends: BTreeSet<Side>,
     trace: bool,
     digest: u64,
     steps: u64,
@@ -194,8 +194,7 @@ impl World {
             flush: None,
             next_request: 0,
             healed: false,
-            sink_ends: false,
-            stopped: false,
+            ends: BTreeSet::new(),
             trace,
             digest: 0,
             steps: 0,
@@ -304,7 +303,7 @@ impl World {
             streams: HashMap::new(),
             barriers: Vec::new(),
             next_stream: 0,
-            spilled: Spill::default(),
+            spilled: BTreeMap::new(),
         });
         self.source_actions(out);
     }
@@ -354,6 +353,15 @@ impl World {
             wire.up.clear();
             wire.down.push_back(None);
         }
+    }
+
+    /// It remembers where everything stands.
+    fn end_source(&mut self) {
+        let now = self.now();
+        if let Some(process) = &self.source {
+            self.state.carryover.extend(process.engine.carryover(now));
+        }
+        self.crash_source();
     }
 
     fn crash_sink(&mut self, power: bool) {
@@ -432,7 +440,11 @@ impl World {
                 return;
             };
             match action {
-                source::Action::Reopen { .. } => unreachable!("no history halts a source"),
+                source::Action::Reopen { .. } => {
+                    self.end_source();
+                    self.start_source();
+                    return;
+                }
                 source::Action::Bind { path } => {
                     let result = process
                         .watch
@@ -456,9 +468,13 @@ impl World {
                 source::Action::CloseStream { stream } => {
                     process.streams.remove(&stream);
                 }
-                source::Action::Spill { names, .. } => process.spilled.collected.extend(names),
+                source::Action::Spill { key, names } => {
+                    let spill = process.spilled.entry(key).or_default();
+                    spill.collected.extend(names);
+                }
+                source::Action::DropSpilled { key } => drop(process.spilled.remove(&key)),
                 source::Action::Gather { key, names_max } => {
-                    let names = process.spilled.take(names_max);
+                    let names = process.spilled.entry(key).or_default().take(names_max);
                     let mut more = Vec::new();
                     let gathered = source::Event::Gathered(key, Some(names));
                     process.engine.handle(now, gathered, &mut more);
@@ -487,7 +503,10 @@ impl World {
                     }
                 }
                 source::Action::Log { text, .. } => self.say(|| format!("source: {text}")),
-                source::Action::Exit => self.stopped = true,
+                source::Action::Exit => {
+                    self.end_source();
+                    return;
+                }
             }
         }
     }
@@ -1074,9 +1093,8 @@ impl World {
         self.steps += 1;
         if !self.healed {
             self.strike();
-        } else if self.sink.is_none() && std::mem::take(&mut self.sink_ends) {
-            // It was about to end when all healed.
-            self.start_sink();
+        } else {
+            self.start_what_has_ended();
         }
         match self.rng.below(11) {
             0 if !self.healed && (!self.faults.calm || self.idle() || self.rng.once_in(30)) => {
@@ -1109,6 +1127,16 @@ impl World {
         }
     }
 
+    /// A process that was about to end when all healed.
+    fn start_what_has_ended(&mut self) {
+        if self.sink.is_none() && self.ends.remove(&Side::Sink) {
+            self.start_sink();
+        }
+        if self.source.is_none() && self.ends.remove(&Side::Source) {
+            self.start_source();
+        }
+    }
+
     fn strike(&mut self) {
         let faults = self.faults.clone();
         let mut hits = |often: usize| often > 0 && self.rng.once_in(often * 5);
@@ -1124,6 +1152,7 @@ impl World {
             hits(faults.flush),
         );
         let (stop, pause) = (hits(faults.sink_stop), hits(faults.pause));
+        let (source_stop, root_lost) = (hits(faults.source_stop), hits(faults.root_lost));
         let back = self.rng.once_in(20);
         if cut {
             self.cut();
@@ -1140,7 +1169,7 @@ impl World {
         }
         if stop && self.sink.is_some() && !self.is_frozen(Side::Sink) {
             self.say(|| "STOP of the sink".to_owned());
-            self.sink_ends = true;
+            self.ends.insert(Side::Sink);
             self.sink_event(sink::Event::Stop);
         }
         if pause && self.source.is_some() && !self.is_frozen(Side::Source) {
@@ -1148,6 +1177,16 @@ impl World {
                 true => self.pause(),
                 false => self.resume(),
             }
+        }
+        if source_stop && !self.is_frozen(Side::Source) {
+            self.say(|| "STOP of the source".to_owned());
+            // Its sinks end with it.
+            self.ends.extend([Side::Source, Side::Sink]);
+            self.source_event(source::Event::Stop);
+        }
+        if root_lost && !self.is_frozen(Side::Source) {
+            let why = "the root is empty".to_owned();
+            self.source_event(source::Event::RootLost(why));
         }
         if full {
             self.say(|| "FULL".to_owned());

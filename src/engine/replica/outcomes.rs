@@ -103,6 +103,10 @@ impl Replica {
                     since_ms: problem.open_ms(),
                     made: problem.open_since,
                 };
+                if let Some(dir) = path.parent() {
+                    // Metadata alone may have made a directory good, and tells nothing of the one above.
+                    self.parent_meta(now, Lane::Backlog, &dir, stamp);
+                }
                 let rescan = self.of_forgotten(&path, stamp);
                 self.compare(Lane::Backlog, path, rescan);
             }

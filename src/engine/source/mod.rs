@@ -158,6 +158,11 @@ pub enum Action {
         /// At most how many.
         names_max: usize,
     },
+    /// The sink with this key is gone for good, and what was spilled for it with it.
+    DropSpilled {
+        /// The sink's key.
+        key: u64,
+    },
     /// Send on the command channel.
     SendCommand {
         /// To whom.
@@ -232,8 +237,10 @@ pub struct Source {
     unwatched_more: u64,
     unwatched_more_since_ms: u64,
     rewalk_ms: u64,
-    /// When the event queue was last known to be empty, by [`Now::ms`].
+    /// When the event queue was last known to be empty, by [`Now::ms`], and all that it had held taken.
     queue_empty_ms: u64,
+    /// Something was heard after the end had begun, and not taken.
+    missed: bool,
     wall: WallClock,
     fill: (u64, f64),
     warned: bool,
@@ -273,6 +280,7 @@ impl Source {
             unwatched_more_since_ms: now.ms,
             rewalk_ms: now.ms + REWALK_MS,
             queue_empty_ms: now.ms,
+            missed: false,
             wall: WallClock::new(now),
             fill: (0, 0.0),
             warned: false,
@@ -408,6 +416,7 @@ impl Source {
     fn path_event(&mut self, now: Now, event: PathEvent, out: &mut Vec<Action>) {
         if self.phase == Phase::Termination {
             // No new changes are taken; a later start compares.
+            self.missed = true;
             return;
         }
         if self.settings.filter.is_empty() {
@@ -475,7 +484,7 @@ impl Source {
 
     fn filled(&mut self, now: Now, bytes: u64, fill: f64, out: &mut Vec<Action>) {
         self.fill = (bytes, fill);
-        if bytes == 0 {
+        if bytes == 0 && !self.missed {
             self.queue_empty_ms = now.ms;
         }
         let state = format!("the kernel's event queue is {:.0} % full", fill * 100.0);

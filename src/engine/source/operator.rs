@@ -180,6 +180,14 @@ impl Source {
         for event in given_up {
             self.path_event(now, event, out);
         }
+        if self.missed {
+            // What it asks for will not come.
+            let mut flushes = self.flushes.iter_mut();
+            if let Some(flush) = flushes.find(|flush| flush.barrier == Some(ticket)) {
+                flush.deadline_ms = now.ms;
+            }
+            return;
+        }
         self.rewalk_unwatched(now, out);
         let pos = self.pos;
         for (_, replica) in self.replicas.values_mut() {
@@ -241,6 +249,11 @@ impl Source {
     }
 
     fn waiting_for(&self, flush: &Flush) -> Option<String> {
+        if flush.barrier.is_some() && self.missed {
+            return Some(
+                "the next start: the source ends, and takes no changes any more".to_owned(),
+            );
+        }
         if flush.barrier.is_some() {
             return Some("events that wait in the kernel".to_owned());
         }
@@ -272,7 +285,7 @@ impl Source {
     fn sees_all(&self) -> bool {
         // Half of a rename that was read says that something has changed, and not yet what.
         let knows_all = self.bindings.deadline().is_none();
-        self.halted.is_none() && knows_all && self.watches_all()
+        self.halted.is_none() && !self.missed && knows_all && self.watches_all()
     }
 
     /// What each sink that was registered with this process has for good, by sink id, for the state directory.
@@ -284,8 +297,18 @@ impl Source {
         left.collect()
     }
 
+    /// Up to when everything that has changed was heard of, by [`Now::ms`]: in directories without a watch,
+    /// up to the walk before.
+    pub(super) fn heard_until_ms(&self) -> u64 {
+        let more = (self.unwatched_more > 0).then_some(&self.unwatched_more_since_ms);
+        let unwatched = self.unwatched.values().chain(more).min();
+        unwatched.map_or(self.queue_empty_ms, |&since_ms| {
+            since_ms.min(self.queue_empty_ms)
+        })
+    }
+
     fn carryover_of(&self, now: Now, replica: &Replica) -> Carryover {
-        let mut left = replica.carryover(now, self.queue_empty_ms);
+        let mut left = replica.carryover(now, self.heard_until_ms());
         // What waits was made before it was heard of, even before this process. What may be of any age (a
         // directory in the place of another) is not said here, or the next process would send everything.
         let made = replica.oldest().map(|stamp| stamp.made);

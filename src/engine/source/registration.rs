@@ -348,7 +348,7 @@ impl Source {
         match session.state {
             // It asked to be let go, and nothing is owed to it.
             State::Unregistering => {
-                self.replicas.remove(&session.key);
+                self.drop_replica(session.key, out);
                 out.push(Action::Log {
                     urgent: false,
                     text: format!("sink {} has left", session.sink_id),
@@ -357,7 +357,7 @@ impl Source {
             State::Terminating => {}
             // It was never a sink: nobody waits for it, and it takes nobody's place.
             State::Announcing { .. } | State::Synchronising { .. } if !was_attached => {
-                self.replicas.remove(&session.key);
+                self.drop_replica(session.key, out);
             }
             _ => {
                 let text = format!(
@@ -372,6 +372,11 @@ impl Source {
         }
     }
 
+    fn drop_replica(&mut self, key: u64, out: &mut Vec<Action>) {
+        self.replicas.remove(&key);
+        out.push(Action::DropSpilled { key });
+    }
+
     /// Nothing more is collected for a sink that leaves. Since when it has not been told everything is all that
     /// is kept of it, so that it is not trusted by size and time when it is back (rule 21).
     fn remember_left(&mut self, key: u64) {
@@ -382,7 +387,7 @@ impl Source {
         let untold = problems
             .chain(replica.ledger.unlisted_since())
             .chain(replica.oldest().map(|stamp| stamp.made))
-            .fold(Since::Ms(self.queue_empty_ms), Since::min);
+            .fold(Since::Ms(self.heard_until_ms()), Since::min);
         self.left.insert(sink.clone(), untold);
         if self.left.len() > LEFT_MAX {
             let longest = self.left.iter().min_by_key(|(_, since)| **since);

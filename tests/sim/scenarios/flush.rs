@@ -268,3 +268,17 @@ fn a_flush_while_a_problem_goes() {
     w.until("the flush is answered", answered);
     w.must_settle();
 }
+
+/// A source that ends takes no changes any more, and promises nothing of them (seed 50116611337786).
+#[test]
+fn a_flush_while_the_source_ends() {
+    let mut w = equal(&[("a", "1")]);
+    w.stop_source();
+    w.flush();
+    assert_eq!(w.flushed(), Some((true, 0)), "nothing has changed");
+    w.write("a", "22");
+    w.hear();
+    assert!(!w.says_converged());
+    w.flush();
+    assert_eq!(w.flushed(), Some((false, 0)));
+}

@@ -680,3 +680,24 @@ fn names_apart_that_refuse_each_other() {
     w.write_unseen("b", &"new piece ".repeat(3));
     w.must_settle();
 }
+
+/// What is kept outside of memory for a sink goes when the sink has left.
+#[test]
+fn spilled_names_go_with_their_sink() {
+    let mut w = World::prepared(
+        |faults| faults.links_max = 2,
+        |src, _| {
+            for file in 0..6 {
+                let name = |which| format!("{which}{file}");
+                write(src, &name('a'), &[file + 1; 8]);
+                ln(src, &name('a'), &name('b'));
+            }
+        },
+    );
+    w.must_settle();
+    assert!(w.keeps_spilled());
+    w.stop_sink();
+    assert!(!w.keeps_spilled());
+    w.restart_sink();
+    w.must_settle();
+}

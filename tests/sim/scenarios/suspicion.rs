@@ -232,3 +232,23 @@ fn a_change_is_not_hidden_by_a_later_one_of_another_kind() {
     w.resume();
     w.must_settle();
 }
+
+/// What a source hears while it ends, it does not take: the next one must not trust it by size and time.
+#[test]
+fn a_change_while_the_source_ends() {
+    let mut w = equal(&[("x", "old content")]);
+    w.wait(4_000);
+    w.stop_source();
+    w.write_unseen("x", "new content");
+    // The sink does not hear yet that the service ends.
+    for _ in 0..4 {
+        w.wait(2_000);
+        w.hear();
+    }
+    assert!(w.source_runs());
+    w.kill_source();
+    w.some_steps(200);
+    w.restart_source();
+    w.restart_sink();
+    w.must_settle();
+}

@@ -74,3 +74,23 @@ fn unwatched_directory_same_size_same_mtime() {
     w.bind("d");
     w.must_settle();
 }
+
+/// Nobody has told what changed in a directory without a watch since the walk before: the source's next
+/// process trusts it no more than this one would have (seed 50381701306698).
+#[test]
+fn unwatched_change_before_a_restart() {
+    let mut w = World::quiet_with(|faults| faults.watches_max = 1);
+    make(&w, "d/x", "old!");
+    w.until("d is at the sink", |w| w.file_at_sink("d/x").is_some());
+    w.flow();
+    w.write_unseen("d/x", "new!");
+    for _ in 0..3 {
+        w.wait(4_000);
+        w.flow();
+        w.sync();
+    }
+    w.kill_source();
+    w.src.disk().watches_max = usize::MAX;
+    w.restart_source();
+    w.must_settle();
+}

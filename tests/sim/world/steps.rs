@@ -678,6 +678,21 @@ impl World {
         self.restart_source();
     }
 
+    /// The source is told to end in order.
+    pub fn stop_source(&mut self) {
+        self.source_event(source::Event::Stop);
+    }
+
+    pub fn source_runs(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// What is kept for sinks outside of the source's memory.
+    pub fn keeps_spilled(&self) -> bool {
+        let process = self.source.as_ref().expect("it runs");
+        !process.spilled.is_empty()
+    }
+
     pub fn restart_source(&mut self) {
         self.start_source();
         self.connect_step();

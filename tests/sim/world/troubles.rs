@@ -11,7 +11,7 @@ use crate::rng::Rng;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// A host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     Source,
     Sink,
