@@ -467,6 +467,8 @@ impl Walker {
         visit
             .subdirs
             .retain(|found| found.fresh || !visit.rescan.audit);
+        // Looks end in any order.
+        visit.subdirs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         self.keep_to_limit(&mut visit);
         self.found_names += visit.subdirs.len();
         self.found.push(Found {

@@ -30,6 +30,8 @@ const YOUNG_SECS: i64 = 2;
 pub struct ReaderSettings {
     /// Largest file sent whole, in bytes; at most [`INLINE_BYTES_MAX`].
     pub inline_bytes_max: u64,
+    /// Content that one look takes, in bytes; from `inline_bytes_max` to [`LOOK_BYTES_MAX`].
+    pub look_bytes_max: u64,
     /// Ask for writers by a read lease.
     pub lease: bool,
     /// Bytes of names of huge directories kept for later pages.
@@ -40,6 +42,7 @@ impl Default for ReaderSettings {
     fn default() -> Self {
         Self {
             inline_bytes_max: INLINE_BYTES_MAX,
+            look_bytes_max: LOOK_BYTES_MAX,
             lease: true,
             listing_cache_bytes: KEPT_BYTES_MAX,
         }
@@ -179,7 +182,7 @@ impl<F: Fs> Reader<F> {
         let mut seen = Vec::with_capacity(names.len());
         let (mut bytes, mut header) = (0, 0);
         for name in names {
-            let full = bytes >= LOOK_BYTES_MAX || header >= LOOK_HEADER_BYTES_MAX;
+            let full = bytes >= self.settings.look_bytes_max || header >= LOOK_HEADER_BYTES_MAX;
             let next = if full {
                 Seen::Unread
             } else {
@@ -256,7 +259,7 @@ impl<F: Fs> Reader<F> {
             Kind::File if !content && stat.size > 0 => Ok(Seen::Withheld),
             Kind::File
                 if stat.size <= self.settings.inline_bytes_max
-                    && used + stat.size > LOOK_BYTES_MAX =>
+                    && used + stat.size > self.settings.look_bytes_max =>
             {
                 Ok(Seen::Unread)
             }
@@ -286,8 +289,7 @@ impl<F: Fs> Reader<F> {
     }
 
     fn attributes(&mut self, fs: &F, dir: &F::Dir, name: &Name) -> Result<Seen, Step> {
-        let file = fs.open(dir, name).map_err(|e| ("open", e))?;
-        let stat = fs.stat_file(&file).map_err(|e| ("stat", e))?;
+        let (file, stat) = fs.open(dir, name).map_err(|e| ("open", e))?;
         let xattrs = fs.file_xattrs(&file).map_err(|e| ("read attributes", e))?;
         Ok(Seen::Is {
             state: State::Present(stat.metadata(xattrs), Body::Unchanged { links: 1 }),
@@ -303,8 +305,7 @@ impl<F: Fs> Reader<F> {
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Result<Seen, Step> {
         let Place { fs, now, dir, .. } = *place;
-        let file = fs.open(dir, &name.name).map_err(|e| ("open", e))?;
-        let mut before = fs.stat_file(&file).map_err(|e| ("stat", e))?;
+        let (file, mut before) = fs.open(dir, &name.name).map_err(|e| ("open", e))?;
         let mut written = false;
         if self.settings.lease && before.ctime >= now.minus_secs(YOUNG_SECS) {
             // A writer who is inside one long write(2) cannot be seen by comparing stats; the lease

@@ -65,6 +65,8 @@ pub struct Faults {
     pub queue_entries_max: usize,
     pub in_flight_entries_max: usize,
     pub page_names: usize,
+    pub look_names: usize,
+    pub look_bytes_max: u64,
     pub links_max: usize,
     /// What the source remembers besides.
     pub remembered: Limits,
@@ -118,6 +120,8 @@ impl Faults {
             queue_entries_max: 1000,
             in_flight_entries_max: 1000,
             page_names: 512,
+            look_names: 128,
+            look_bytes_max: 192 * 1024,
             links_max: 1000,
             remembered: Limits::default(),
             stages_max: 64,
@@ -218,6 +222,10 @@ impl Faults {
             faults.audit_ms = 1 + rng.below(3000) as u64;
         }
         faults.remember_little(Rng::new(seed ^ 0x1177));
+        if rng.once_in(2) {
+            faults.look_names = 1 + rng.below(3);
+            faults.look_bytes_max = 8 + rng.below(16) as u64;
+        }
         faults
     }
 

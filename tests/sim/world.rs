@@ -257,6 +257,7 @@ impl World {
             visits_max: 4,
             chunk_bytes: 4,
             page_names: self.faults.page_names,
+            look_names: self.faults.look_names,
             links_max: self.faults.links_max,
             without: self.faults.without,
             ..self.faults.remembered
@@ -293,6 +294,7 @@ impl World {
             reader: Reader::new(
                 ReaderSettings {
                     inline_bytes_max: 8,
+                    look_bytes_max: self.faults.look_bytes_max,
                     listing_cache_bytes: self.faults.listing_cache_bytes,
                     ..ReaderSettings::default()
                 },

@@ -17,9 +17,6 @@ use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::tree::{NAME_BYTES_MAX, Name, NameRange, RelPath, XATTRS_BYTES_MAX};
 use crate::wire::message::{ENTRY_COST, Lane};
 
-/// Names in one look.
-const LOOK_NAMES_MAX: usize = 128;
-
 /// Candidates searched for one that is not blocked.
 const CANDIDATES_MAX: usize = 64;
 
@@ -324,7 +321,8 @@ impl Replica {
         out: &mut Vec<Action>,
     ) {
         let (mut names, mut further) = (Vec::new(), Vec::new());
-        for name in self.queue(lane).ready_in(&dir, first, LOOK_NAMES_MAX) {
+        let most = self.limits.look_names;
+        for name in self.queue(lane).ready_in(&dir, first, most) {
             let path = dir.join(&name);
             let busy =
                 self.blocked(&path) || self.streams.values().any(|stream| stream.path == path);
@@ -463,12 +461,13 @@ impl Replica {
     }
 
     fn look_for_visit(&mut self, now: Now, lane: Lane, id: u64, out: &mut Vec<Action>) -> bool {
+        let most = self.limits.look_names;
         let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
             return false;
         };
         let rescan = visit.rescan;
         let dir = visit.dir.clone();
-        let count = visit.looks.len().min(LOOK_NAMES_MAX);
+        let count = visit.looks.len().min(most);
         let candidates: Vec<Name> = visit.looks.drain(..count).collect();
         let suspects = visit.suspects.clone();
         // The listing may not have told that a name is a directory: what is distrusted here is so below it.

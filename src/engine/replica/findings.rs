@@ -272,8 +272,9 @@ impl Replica {
             }
         }
         if let Some(visit) = visit.and_then(|id| self.walker(lane).visits.get_mut(&id)) {
-            unread.append(&mut visit.looks);
-            visit.looks = unread;
+            // Other looks of the visit may have given theirs back before.
+            visit.looks.append(&mut unread);
+            visit.looks.make_contiguous().sort_unstable();
         } else {
             for name in unread {
                 let stamp = told.stamp.unwrap_or_else(|| self.fresh_stamp(now));

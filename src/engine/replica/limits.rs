@@ -25,6 +25,8 @@ pub struct Limits {
     pub visits_max: usize,
     /// Bytes in one piece of a large file.
     pub chunk_bytes: u64,
+    /// Names that one look takes.
+    pub look_names: usize,
     /// Names in one page of a listing, at most [`PAGE_NAMES_MAX`].
     pub page_names: usize,
     /// Names of entries with several names that are remembered.
@@ -90,6 +92,7 @@ impl Default for Limits {
             streams_max: 16,
             visits_max: 32,
             chunk_bytes: 256 * 1024,
+            look_names: 128,
             page_names: PAGE_NAMES_MAX,
             links_max: 32_768,
             rescans_max: 4096,

@@ -313,3 +313,53 @@ fn a_deep_tree_is_told_once() {
         "{sent} messages, of which {least} were needed"
     );
 }
+
+/// Two looks of one page had no room for all of their names, and end in any order: what is left is told in the
+/// order of names, as a message must be.
+#[test]
+fn looks_of_a_page_without_room() {
+    for in_order in [true, false] {
+        let mut w = World::prepared(
+            |faults| faults.look_names = 3,
+            |src, _| {
+                for name in ["a", "b", "c", "d", "e", "f"] {
+                    write(src, name, b"1");
+                }
+            },
+        );
+        w.until("both are asked for", |w| w.asked("a") && w.asked("d"));
+        let mut looks = vec![w.look("a"), w.look("d")];
+        if !in_order {
+            looks.reverse();
+        }
+        w.pause();
+        for look in looks {
+            w.tell_first(look, 1);
+        }
+        w.resume();
+        w.must_settle();
+    }
+}
+
+/// Looks of a directory that the sink lacks end in another order than they began, and there is room for one
+/// directory only: none is passed over (seed 55343967812344).
+#[test]
+fn directories_that_are_seen_in_another_order() {
+    let mut w = World::prepared(
+        |faults| {
+            faults.look_names = 1;
+            faults.remembered.walk_dirs_max = 1;
+        },
+        |src, _| {
+            for name in ["a", "a/b", "a/c"] {
+                mkdir(src, name);
+            }
+            write(src, "a/b/x", b"1");
+        },
+    );
+    w.until("both are asked for", |w| w.asked("a/b") && w.asked("a/c"));
+    let (first, second) = (w.look("a/b"), w.look("a/c"));
+    w.tell(second);
+    w.tell(first);
+    w.must_settle();
+}

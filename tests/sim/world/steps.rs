@@ -4,7 +4,7 @@
 //! become impossible fails instead of testing nothing.
 
 use osync::engine::replica::Replica;
-use osync::engine::work::{Detail, Finding, Order};
+use osync::engine::work::{Detail, Finding, Order, Seen};
 use osync::engine::{Ticket, sink, source};
 use osync::fs::memory::{Disk, Ino};
 use osync::report::{SinkQueue, SinkStatus};
@@ -326,6 +326,17 @@ impl World {
     pub fn tell(&mut self, held: Held) {
         self.source_event(source::Event::Found(held.0, held.1));
         self.barriers();
+    }
+
+    /// The same, but the look had no room for more names than so many.
+    pub fn tell_first(&mut self, held: Held, names: usize) {
+        let Finding::Looked(mut seen) = held.1 else {
+            panic!("not a look: {:?}", held.1);
+        };
+        seen.iter_mut()
+            .skip(names)
+            .for_each(|seen| *seen = Seen::Unread);
+        self.tell(Held(held.0, Finding::Looked(seen)));
     }
 
     /// Readers do all that they were asked for, and tell it.
