@@ -14,6 +14,7 @@
 //! end a command. [`tree`] has the nouns, [`fs`] everything that is done to a file system,
 //! [`owners`] the users and groups of the host, [`supervisor`] what a service manager is told.
 
+pub mod allocation;
 pub mod channel;
 pub mod cli;
 pub mod clock;

@@ -154,6 +154,11 @@ fn entries_relate(dir: &RelPath, names: &[Name], path: &RelPath) -> bool {
 /// True if an entry of one group is the same as, above or below one of the other.
 fn groups_relate(a: &RelPath, a_names: &[Name], b: &RelPath, b_names: &[Name]) -> bool {
     if a == b {
+        // Pages of one large directory follow each other, and most pairs of them have no name between.
+        let before = |one: &[Name], other: &[Name]| one.last() < other.first();
+        if before(a_names, b_names) || before(b_names, a_names) {
+            return false;
+        }
         let (few, many) = if a_names.len() < b_names.len() {
             (a_names, b_names)
         } else {

@@ -111,8 +111,9 @@ pub trait Fs: Send + Sync + 'static {
     /// Extended attributes of an open directory.
     fn dir_xattrs(&self, dir: &Self::Dir) -> io::Result<Xattrs>;
 
-    /// A regular file for reading, not changing its access time where the rights allow that.
-    fn open(&self, dir: &Self::Dir, name: &Name) -> io::Result<Self::File>;
+    /// A regular file for reading, not changing its access time where the rights allow that, and its stat
+    /// once it was open.
+    fn open(&self, dir: &Self::Dir, name: &Name) -> io::Result<(Self::File, Stat)>;
     /// Stat of an open file.
     fn stat_file(&self, file: &Self::File) -> io::Result<Stat>;
     /// Extended attributes of an open file.

@@ -16,7 +16,7 @@ pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
     on.fs.publish(stage, &root, &name("file"), &meta).unwrap();
 
     assert_eq!(on.read(&root, "file"), b"hello world");
-    let file = on.fs.open(&root, &name("file")).unwrap();
+    let (file, _) = on.fs.open(&root, &name("file")).unwrap();
     let mut part = [0; 4];
     assert_eq!(on.fs.read_at(&file, 3, &mut part).unwrap(), 4);
     assert_eq!(&part, b"lo w");
@@ -108,7 +108,7 @@ pub(crate) fn only_regular_files_open<F: Fs>(on: &Fixture<F>) {
 pub(crate) fn open_files_outlive_their_names<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
     on.write(&root, "file", b"old");
-    let old = on.fs.open(&root, &name("file")).unwrap();
+    let (old, _) = on.fs.open(&root, &name("file")).unwrap();
     let before = on.fs.stat_file(&old).unwrap();
     assert_eq!(before, on.stat(&root, "file"));
     on.write(&root, "file", b"newer");
@@ -123,7 +123,7 @@ pub(crate) fn open_files_outlive_their_names<F: Fs>(on: &Fixture<F>) {
 pub(crate) fn a_writer_shows<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
     on.write(&root, "file", b"quiet");
-    let file = on.fs.open(&root, &name("file")).unwrap();
+    let (file, _) = on.fs.open(&root, &name("file")).unwrap();
     let provable = on.fs.unwritten(&file);
     assert_ne!(provable, Some(false));
     let writer = (on.hold_for_writing)(&path("file"));

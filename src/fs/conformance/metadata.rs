@@ -189,7 +189,7 @@ pub(crate) fn xattrs_become_exactly_these<F: Fs>(on: &Fixture<F>) {
         };
         on.publish(&root, &name("published"), b"", &meta).unwrap();
         assert_eq!(on.found(&root, "published"), meta);
-        let file = on.fs.open(&root, &name("published")).unwrap();
+        let (file, _) = on.fs.open(&root, &name("published")).unwrap();
         assert_eq!(&on.fs.file_xattrs(&file).unwrap(), xattrs);
 
         if on.fs.stat(&root, &name("in place")).is_err() {

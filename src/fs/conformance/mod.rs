@@ -200,7 +200,7 @@ impl<F: Fs> Fixture<F> {
     }
 
     pub(crate) fn read(&self, dir: &F::Dir, called: &str) -> Vec<u8> {
-        let file = self.fs.open(dir, &name(called)).unwrap();
+        let (file, _) = self.fs.open(dir, &name(called)).unwrap();
         let size = self.fs.stat_file(&file).unwrap().size;
         let mut content = vec![0; usize::try_from(size).unwrap() + 1];
         let length = self.fs.read_at(&file, 0, &mut content).unwrap();

@@ -192,14 +192,16 @@ impl Fs for MemoryFs {
         self.step(Call::Read)?.xattrs(dir.0.ino)
     }
 
-    fn open(&self, dir: &MemoryDir, name: &Name) -> io::Result<MemoryFile> {
+    fn open(&self, dir: &MemoryDir, name: &Name) -> io::Result<(MemoryFile, Stat)> {
         let disk = self.step(Call::Read)?;
         let ino = disk.lookup(dir.0.ino, name)?;
         if disk.stat(ino)?.kind != Kind::File {
             return error(libc::ESTALE);
         }
         disk.check_readable(ino)?;
-        Ok(MemoryFile(self.hold(disk, ino)))
+        let file = MemoryFile(self.hold(disk, ino));
+        let stat = self.stat_file(&file)?;
+        Ok((file, stat))
     }
 
     fn stat_file(&self, file: &MemoryFile) -> io::Result<Stat> {

@@ -72,7 +72,7 @@ fn what_has_no_name_is_freed_when_it_is_closed() {
     assert_eq!(used(), 7);
     on.symlink(&root, "link", "costs no content");
     assert_eq!(used(), 7);
-    let open = on.fs.open(&root, &name("file")).unwrap();
+    let (open, _) = on.fs.open(&root, &name("file")).unwrap();
     on.fs.remove_file(&root, &name("file")).unwrap();
     assert_eq!(used(), 7);
     drop(open);

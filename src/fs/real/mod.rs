@@ -294,9 +294,9 @@ impl Fs for RealFs {
         self.xattrs.read(Target::Open(dir.as_fd()))
     }
 
-    fn open(&self, dir: &RealDir, name: &Name) -> io::Result<RealFile> {
-        let (file, _) = open::file(dir, dir.allow(name)?, self.keep_access_times)?;
-        Ok(RealFile { file, slot: None })
+    fn open(&self, dir: &RealDir, name: &Name) -> io::Result<(RealFile, Stat)> {
+        let (file, stat) = open::file(dir, dir.allow(name)?, self.keep_access_times)?;
+        Ok((RealFile { file, slot: None }, stat))
     }
 
     fn stat_file(&self, file: &RealFile) -> io::Result<Stat> {

@@ -42,7 +42,7 @@ fn read_everything(fs: &RealFs) {
     fs.list(&dir, &mut |_, _| {}).unwrap();
     fs.dir_xattrs(&dir).unwrap();
     fs.xattrs(&dir, &name("link")).unwrap();
-    let file = fs.open(&dir, &name("file")).unwrap();
+    let (file, _) = fs.open(&dir, &name("file")).unwrap();
     let mut content = [0; 16];
     assert_eq!(fs.read_at(&file, 0, &mut content).unwrap(), 7);
     fs.file_xattrs(&file).unwrap();
@@ -109,7 +109,7 @@ fn nothing_can_be_written() {
         code(fs.clear_stage()),
     ];
     assert_eq!(refused, [Some(libc::EROFS); 11]);
-    let read_only = fs.open(&at, &file).unwrap();
+    let (read_only, _) = fs.open(&at, &file).unwrap();
     assert_eq!(code(fs.write_at(&read_only, 0, b"x")), Some(libc::EBADF));
     assert_eq!(
         code(fs.publish(read_only, &at, &new, &meta)),
@@ -133,7 +133,7 @@ fn a_writer_shows_through_the_source() {
     let dir = tree();
     let (fs, notes) = RealFs::source(dir.path()).unwrap();
     let at = fs.open_dir(&fs.root().unwrap(), &name("dir")).unwrap();
-    let file = fs.open(&at, &name("file")).unwrap();
+    let (file, _) = fs.open(&at, &name("file")).unwrap();
     assert_eq!(fs.unwritten(&file), Some(true), "{notes:?}");
     let writer = OpenOptions::new()
         .write(true)
@@ -151,7 +151,7 @@ fn writers_and_leases_do_not_disturb_each_other() {
     let path = dir.path().join("dir/file");
     let (fs, _) = RealFs::source(dir.path()).unwrap();
     let at = fs.open_dir(&fs.root().unwrap(), &name("dir")).unwrap();
-    let file = fs.open(&at, &name("file")).unwrap();
+    let (file, _) = fs.open(&at, &name("file")).unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| {

@@ -28,7 +28,7 @@ fn work(on: &RealFs, metas: &[Metadata; 3], thread: usize) {
         on.make_dir(&dir, &name("below"), dir_meta).unwrap();
         on.remove_tree(&root, &tree).unwrap();
         on.tidy().unwrap();
-        let file = on.open(&shared, &name("one")).unwrap();
+        let (file, _) = on.open(&shared, &name("one")).unwrap();
         let mut whole = [0; 16];
         assert_eq!(on.read_at(&file, 0, &mut whole).unwrap(), 8, "never torn");
         assert_eq!(
