@@ -16,7 +16,7 @@ use osync::engine::sink::{self, Sink, Standing};
 use osync::engine::source::{self, Pace, Source};
 use osync::engine::work::{Detail, Finding, Order, Seen, Spilled};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
-use osync::report::Limit;
+use osync::report::{Limit, RateLimits};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::sink::distrust::LastEnd;
@@ -284,6 +284,7 @@ impl World {
                 interval_ms: self.faults.audit_ms,
                 entries_per_s: 1000,
             },
+            rate_limits: self.faults.rate_limits,
         };
         let mut out = Vec::new();
         let engine = Source::new(settings, self.now(), &mut out);
@@ -1250,6 +1251,7 @@ impl World {
             self.start_sink();
         }
         self.resume();
+        self.limit(RateLimits::default());
     }
 
     fn converged(&self) -> bool {

@@ -12,6 +12,7 @@ use crate::engine::source::audit::Audit;
 use crate::engine::source::{Event, Pace, Settings};
 use crate::engine::walk::Suspicion;
 use crate::engine::work::{Finding, Order};
+use crate::report::RateLimits;
 use crate::tree::Time;
 use crate::wire::message::{Request, VERSION};
 
@@ -40,6 +41,7 @@ fn source_after(carryover: std::collections::BTreeMap<String, Carryover>) -> Sou
             interval_ms: u64::MAX,
             entries_per_s: 1,
         },
+        rate_limits: RateLimits::default(),
     };
     Source::new(settings, at(0), &mut Vec::new())
 }
