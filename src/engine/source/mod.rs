@@ -236,8 +236,8 @@ pub struct Source {
     throttle: Throttle,
     /// What walks that belong to no sink have used of it.
     account: Account,
-    /// The sink whose backlog was served last while it was throttled.
-    served: u64,
+    /// Whose backlog has taken the last that was allowed, by the key of the sink or of these walks.
+    served: Option<u64>,
     next_ticket: u64,
     /// Directories without a watch, and since when nobody has compared what changed there, by
     /// [`Now::ms`].
@@ -285,7 +285,7 @@ impl Source {
             audit,
             throttle,
             account: Account::default(),
-            served: 0,
+            served: None,
             next_ticket: 0,
             unwatched: BTreeMap::new(),
             unwatched_more: 0,
@@ -348,35 +348,45 @@ impl Source {
     pub fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
         self.throttle.fill(now.ms);
         if self.halted.is_none() {
-            self.throttle.settle(&mut self.account);
-            self.arm(out);
-            self.advance_audit(now, out);
-            self.throttle.settle(&mut self.account);
-            if !self.paused {
-                self.dispatch(now, out);
-            }
+            self.dispatch(now, out);
         }
         self.answer_flushes(now, out);
         self.terminate(now, out);
     }
 
-    /// Hands out work for each sink. While there is not enough for all of them, their backlogs take turns.
+    /// Hands out work for the walks of the source alone, and for each sink. While there is not enough for all
+    /// backlogs, they take turns.
     fn dispatch(&mut self, now: Now, out: &mut Vec<Action>) {
-        let ending = self.phase == Phase::Termination;
-        let keys: Vec<u64> = self.replicas.keys().copied().collect();
-        let next = keys.partition_point(|&key| key <= self.served);
+        let sinks = self.replicas.keys().copied().filter(|_| !self.paused);
+        let keys: Vec<u64> = std::iter::once(ARMING).chain(sinks).collect();
+        let next = self
+            .served
+            .map_or(0, |served| keys.partition_point(|&key| key <= served));
         for &key in keys[next..].iter().chain(&keys[..next]) {
-            let Some((_, replica)) = self.replicas.get_mut(&key) else {
-                continue;
-            };
-            self.throttle.settle(&mut replica.account);
-            let was_free = replica.account.is_free();
-            replica.dispatch(now, ending, out);
-            if was_free && !replica.account.is_free() {
-                self.served = key;
+            if self.serve(now, key, out) {
+                self.served = Some(key);
             }
-            self.throttle.settle(&mut replica.account);
         }
+    }
+
+    /// Hands out work for one of them. True if it took the last that its backlog was allowed.
+    fn serve(&mut self, now: Now, key: u64, out: &mut Vec<Action>) -> bool {
+        let ending = self.phase == Phase::Termination;
+        let Some((_, replica)) = self.replicas.get_mut(&key) else {
+            self.throttle.settle(&mut self.account);
+            let was_free = self.account.is_free();
+            self.arm(out);
+            self.advance_audit(now, out);
+            let is_free = self.account.is_free();
+            self.throttle.settle(&mut self.account);
+            return was_free && !is_free;
+        };
+        self.throttle.settle(&mut replica.account);
+        let was_free = replica.account.is_free();
+        replica.dispatch(now, ending, out);
+        let is_free = replica.account.is_free();
+        self.throttle.settle(&mut replica.account);
+        was_free && !is_free
     }
 
     /// When [`Event::Tick`] is needed at the latest.
