@@ -8,6 +8,7 @@
 mod address;
 mod bounds;
 mod layers;
+mod rate;
 mod state_dir;
 
 use std::path::PathBuf;
@@ -17,13 +18,16 @@ use serde::Deserialize;
 
 pub use self::address::{Address, InvalidAddress};
 pub use self::layers::{Given, load};
+pub use self::rate::{parse_bandwidth, parse_iops};
 pub use self::state_dir::default_state_dir;
 
 use self::bounds::{bytes_within, interval, rules, share, within};
+use self::rate::{bandwidth, iops};
 use crate::engine::queue::HoldOff;
 use crate::engine::replica::Limits;
 use crate::error::Error;
 use crate::fs::windows::KEPT_BYTES_MAX;
+use crate::report::RateLimits;
 use crate::sink::applier::STAGES_MAX;
 use crate::tree::Filter;
 
@@ -201,6 +205,18 @@ pub struct Settings {
     /// so much longer in a larger tree, and the next follows it at once if its time has come.
     #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
     pub audit_entries_per_s: u64,
+    /// Bytes that the backlog sends in a second, such as `10MB/s`, until an operator says otherwise. Default
+    /// `none`; limits 16 KiB to 1 TiB. Beyond, the backlog waits. The live lane never does, and leaves less to
+    /// the backlog, but always a tenth.
+    #[serde(deserialize_with = "bandwidth")]
+    pub limit_bandwidth: Option<u64>,
+    /// The same in operations: names looked at or listed, and pieces of large files. Default `none`; limits
+    /// 1 to 10 000 000.
+    #[serde(deserialize_with = "iops")]
+    pub limit_iops: Option<u64>,
+    /// Gives the threads that read the source or write to the target the lowest priority on the processor, and
+    /// the idle class of input and output. Default false.
+    pub nice: bool,
     /// Proves by a read lease that nobody is writing to a file just changed. Default true. Without
     /// it such a file waits until it is closed or quiet, and is counted as read while open.
     pub read_lease: bool,
@@ -293,6 +309,9 @@ impl Default for Settings {
             brake_floor_entries: 1000,
             audit_interval: None,
             audit_entries_per_s: 1000,
+            limit_bandwidth: None,
+            limit_iops: None,
+            nice: false,
             read_lease: true,
             readers: if cores >= 4 { 2 } else { 1 },
             listing_cache_bytes: KEPT_BYTES_MAX as u64,
@@ -366,6 +385,21 @@ impl Settings {
             },
             ..Limits::default()
         }
+    }
+
+    /// What the backlog may use in a second.
+    #[must_use]
+    pub fn rate_limits(&self) -> RateLimits {
+        RateLimits {
+            bytes_per_s: self.limit_bandwidth,
+            operations_per_s: self.limit_iops,
+        }
+    }
+
+    /// Limits the backlog so, whatever was set.
+    pub fn limit(&mut self, limits: RateLimits) {
+        self.limit_bandwidth = limits.bytes_per_s;
+        self.limit_iops = limits.operations_per_s;
     }
 
     /// What is kept of the names of huge directories, in bytes.

@@ -66,6 +66,9 @@ pub(super) struct DaemonArgs {
     /// Any setting of the configuration file; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Let the threads that read or write give way to whatever else the host has to do
+    #[arg(long)]
+    nice: bool,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT", value_enum, hide_possible_values = true)]
     log_format: Option<LogFormat>,
@@ -82,6 +85,9 @@ impl DaemonArgs {
         give(&mut given, "command", self.command.as_ref());
         give(&mut given, "data", self.data.as_ref());
         give(&mut given, "state_dir", self.state_dir.as_ref());
+        if self.nice {
+            given.push(Given::flag("nice", true));
+        }
         give(&mut given, "log_format", self.log_format.map(name).as_ref());
         give(&mut given, "log_level", self.log_level.map(name).as_ref());
         given.extend(flags);
@@ -105,6 +111,12 @@ pub(super) struct SourceArgs {
     /// [default: 24h, 10m on network file systems]
     #[arg(long, value_name = "TIME")]
     audit_interval: Option<String>,
+    /// Bytes a second that the backlog may send, such as 10MB/s [default: none]; see 'osync limit'
+    #[arg(long, value_name = "RATE")]
+    limit_bandwidth: Option<String>,
+    /// Names looked at or listed and pieces of large files read a second for the backlog [default: none]
+    #[arg(long, value_name = "NUMBER")]
+    limit_iops: Option<String>,
     /// Enter what is mounted below the root, instead of staying on one file system; as root only
     #[arg(long)]
     cross_mounts: bool,
@@ -128,6 +140,8 @@ impl SourceArgs {
         let mut given = Vec::new();
         give(&mut given, "watch", self.watch.map(name).as_ref());
         give(&mut given, "audit_interval", self.audit_interval.as_ref());
+        give(&mut given, "limit_bandwidth", self.limit_bandwidth.as_ref());
+        give(&mut given, "limit_iops", self.limit_iops.as_ref());
         give(
             &mut given,
             "on_critical",

@@ -16,6 +16,7 @@ mod table;
 
 mod enqueue;
 mod flush;
+mod limit;
 mod pause;
 mod push;
 mod report;
@@ -72,6 +73,8 @@ enum Command {
     Pause(pause::Args),
     /// Go on after a pause or a halt
     Resume(resume::Args),
+    /// Limit what the backlog uses in a second
+    Limit(limit::Args),
     /// Compare a subtree again
     Rescan(rescan::Args),
     /// Put paths at the front of the backlog
@@ -91,6 +94,7 @@ impl Command {
             Self::Flush(args) => args.operator.settings(),
             Self::Pause(args) => args.operator.settings(),
             Self::Resume(args) => args.operator.settings(),
+            Self::Limit(args) => args.operator.settings(),
             Self::Rescan(args) => args.operator.settings(),
             Self::Enqueue(args) => args.operator.settings(),
             Self::Stop(args) => args.operator.settings(),
@@ -107,6 +111,7 @@ impl Command {
             Self::Flush(args) => block_on(flush::run(args, settings, console)),
             Self::Pause(args) => block_on(pause::run(args, settings, console)),
             Self::Resume(args) => block_on(resume::run(args, settings, console)),
+            Self::Limit(args) => block_on(limit::run(args, settings, console)),
             Self::Rescan(args) => block_on(rescan::run(args, settings, console)),
             Self::Enqueue(args) => block_on(enqueue::run(args, settings, console)),
             Self::Stop(args) => block_on(stop::run(args, settings, console)),

@@ -9,7 +9,7 @@ use super::table::Table;
 use crate::engine::source::HOW_TO_GO_ON;
 use crate::report::{
     AuditStatus, EventQueue, HotFile, LaneQueue, Limit, MountsNotEntered, Phase, ProblemsReport,
-    QueueReport, Rate, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
+    QueueReport, Rate, RateLimits, SinkQueue, SinkStatus, SinkTransfer, Status, TransferReport,
 };
 
 /// What stands in the place of a value that is not known or does not apply.
@@ -20,11 +20,12 @@ const MOUNTS_NAMED: usize = 3;
 
 pub(super) fn status(status: &Status) -> String {
     let mut text = format!(
-        "osync {}  {}\n{}, up {}\n",
+        "osync {}  {}\n{}, up {}{}\n",
         printable(&status.version),
         printable(&status.root),
         state(status),
         seconds(status.uptime_ms),
+        rate_limits(&status.rate_limits).map_or_else(String::new, |limited| format!(", {limited}")),
     );
     if let Some(reason) = &status.halted {
         line(&mut text, "HALTED", &format!("{reason}; {HOW_TO_GO_ON}"));
@@ -40,6 +41,15 @@ pub(super) fn status(status: &Status) -> String {
         sink_status(&mut text, sink);
     }
     text
+}
+
+/// How the backlog is limited, if it is.
+pub(super) fn rate_limits(limits: &RateLimits) -> Option<String> {
+    let bytes = limits.bytes_per_s.map(|bytes| format!("{}/s", size(bytes)));
+    let operations = limits.operations_per_s;
+    let operations = operations.map(|operations| format!("{operations} operations/s"));
+    let limits: Vec<String> = bytes.into_iter().chain(operations).collect();
+    (!limits.is_empty()).then(|| format!("backlog limited to {}", limits.join(" and ")))
 }
 
 /// How many mounts are not entered, and which the first ones are.

@@ -92,7 +92,7 @@ fn every_subcommand_has_help_with_an_example() {
 #[test]
 fn what_reports_speaks_json() {
     for name in [
-        "status", "report", "flush", "pause", "resume", "rescan", "enqueue", "stop",
+        "status", "report", "flush", "pause", "resume", "limit", "rescan", "enqueue", "stop",
     ] {
         let command = Cli::command();
         let command = command.find_subcommand(name).unwrap();
@@ -120,6 +120,11 @@ fn usage_errors_exit_with_64() {
         &["source", "/", "--set", "colour=red"],
         &["source", "/", "--set", "window_messages=1"],
         &["push", "/src", "user@host:/dst"],
+        &["limit", "fast"],
+        &["limit", "1KB/s"],
+        &["limit", "--iops", "0"],
+        &["source", "/", "--limit-bandwidth", "0"],
+        &["source", "/", "--limit-iops", "many"],
     ] {
         let (code, error) = failed(args);
         assert_eq!(code, 64, "{args:?}: {error}");
@@ -189,6 +194,7 @@ mod with_a_source {
     use crate::cli::render::tests::{
         sample_problems, sample_queue, sample_status, sample_transfer,
     };
+    use crate::report::RateLimits;
     use crate::wire::message::{
         Command, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Reply, Request,
     };
@@ -283,12 +289,37 @@ mod with_a_source {
     }
 
     #[test]
+    fn limits_are_shown() {
+        let (code, text, asked) = ask(sample, &["limit"], b"");
+        assert_eq!((code, asked), (0, vec![Request::Status]));
+        assert_eq!(text, "backlog limited to 10.0 MiB/s and 500 operations/s\n");
+        let (_, json, _) = ask(sample, &["limit", "--json"], b"");
+        assert_eq!(
+            json,
+            "{\"bytes_per_s\":10485760,\"operations_per_s\":500}\n"
+        );
+    }
+
+    #[test]
     fn orders_are_passed_on() {
+        let limit = |bytes_per_s, operations_per_s| {
+            Request::Limit(RateLimits {
+                bytes_per_s,
+                operations_per_s,
+            })
+        };
         for (args, request) in [
             (&["pause"][..], Request::Pause),
             (&["resume"], Request::Resume { accept: false }),
             (&["resume", "--accept"], Request::Resume { accept: true }),
             (&["stop"], Request::Stop),
+            (&["limit", "10MB/s"], limit(Some(10_000_000), None)),
+            (
+                &["limit", "1MiB", "--iops", "500"],
+                limit(Some(1 << 20), Some(500)),
+            ),
+            (&["limit", "--iops", "500"], limit(None, Some(500))),
+            (&["limit", "none"], limit(None, None)),
             (
                 &["flush", "--timeout", "2m"],
                 Request::Flush {

@@ -8,7 +8,7 @@
 //! - [`scan`]: walks of the source alone.
 //! - [`replica`]: one sink as the source sees it; [`ledger`]: its problems; [`links`]: which names mean
 //!   the same inode.
-//! - [`work`]: what readers are asked.
+//! - [`work`]: what readers are asked; [`throttle`]: how much of it the backlog may do in a second.
 //! - [`session`]: registration, heartbeat and termination, as the source keeps them.
 //! - [`carryover`]: what outlives a process of the source.
 //! - [`source`], [`sink`]: the two machines that put these together.
@@ -25,6 +25,7 @@ pub mod scan;
 pub mod session;
 pub mod sink;
 pub mod source;
+pub mod throttle;
 pub mod walk;
 pub mod wall;
 pub mod work;

@@ -79,6 +79,21 @@ pub enum Order {
     },
 }
 
+impl Order {
+    /// What it may cost at most, in operations: one for each name that is looked at or listed with its
+    /// metadata, and one for a page of names alone, for a piece of a large file, and for all else.
+    #[must_use]
+    pub fn operations_max(&self) -> u64 {
+        match self {
+            Self::Look { names, .. } => names.len() as u64,
+            Self::List {
+                names_max, detail, ..
+            } if *detail != Detail::Kind => *names_max as u64,
+            _ => 1,
+        }
+    }
+}
+
 /// What is listed of each name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
@@ -188,6 +203,19 @@ pub enum Finding {
         /// Error number of Linux.
         errno: i32,
     },
+}
+
+impl Finding {
+    /// What it has cost, in operations, if the order could cost so many at most.
+    #[must_use]
+    pub fn operations(&self, most: u64) -> u64 {
+        let names = match self {
+            Self::Looked(seen) => seen.len(),
+            Self::Listed(page) => page.entries.len(),
+            _ => 1,
+        };
+        (names as u64).min(most).max(1)
+    }
 }
 
 /// A page of a directory.

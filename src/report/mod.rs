@@ -3,6 +3,8 @@
 //! Ages and times to come are in milliseconds, sizes in bytes, rates per second. What is not known is
 //! `None`, never a guess.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::tree::{LimitKind, RelPath};
@@ -28,6 +30,9 @@ pub struct Status {
     pub root: String,
     /// True while paused by the operator.
     pub paused: bool,
+    /// What the backlog may use in a second.
+    #[serde(default)]
+    pub rate_limits: RateLimits,
     /// Why nothing may be sent or deleted until the operator agrees; `None` if nothing is halted.
     pub halted: Option<String>,
     /// Where the service as a whole stands.
@@ -47,6 +52,35 @@ pub struct Status {
     pub mounts_not_entered: MountsNotEntered,
     /// Each sink that the source knows.
     pub sinks: Vec<SinkStatus>,
+}
+
+/// What the backlog may use in a second; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RateLimits {
+    /// Bytes of names, metadata and content that are sent, within [`RateLimits::BYTES_PER_S`].
+    #[serde(default)]
+    pub bytes_per_s: Option<u64>,
+    /// Names looked at or listed and pieces of large files that are read, within
+    /// [`RateLimits::OPERATIONS_PER_S`].
+    #[serde(default)]
+    pub operations_per_s: Option<u64>,
+}
+
+impl RateLimits {
+    /// 16 KiB to 1 TiB.
+    pub const BYTES_PER_S: RangeInclusive<u64> = 16 * 1024..=1 << 40;
+    /// One to ten millions.
+    pub const OPERATIONS_PER_S: RangeInclusive<u64> = 1..=10_000_000;
+
+    /// True if each limit is within its range.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        let within = |rate: Option<u64>, range: RangeInclusive<u64>| {
+            rate.is_none_or(|rate| range.contains(&rate))
+        };
+        within(self.bytes_per_s, Self::BYTES_PER_S)
+            && within(self.operations_per_s, Self::OPERATIONS_PER_S)
+    }
 }
 
 /// The slow walk that finds what no event reports.

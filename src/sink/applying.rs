@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::applier::Applier;
 use crate::error::Error;
 use crate::fs::real::RealFs;
+use crate::priority::give_way;
 use crate::wire::message::{Change, Lane, Outcome};
 
 /// Outcomes that wait for the loop; appliers wait when there are more.
@@ -19,8 +20,12 @@ pub(super) struct Appliers {
 }
 
 impl Appliers {
-    /// Starts so many threads.
-    pub(super) fn start(applier: &Arc<Applier<RealFs>>, threads: usize) -> Result<Self, Error> {
+    /// Starts so many threads, which are `nice` if they give way to whatever else the host has to do.
+    pub(super) fn start(
+        applier: &Arc<Applier<RealFs>>,
+        threads: usize,
+        nice: bool,
+    ) -> Result<Self, Error> {
         // The engine bounds what is under way, so this never grows beyond that.
         let (changes, to_do) = crossbeam_channel::unbounded::<(u64, Lane, Change)>();
         let (results, outcomes) = mpsc::channel(OUTCOMES_MAX);
@@ -29,6 +34,9 @@ impl Appliers {
             std::thread::Builder::new()
                 .name(format!("applier-{number}"))
                 .spawn(move || {
+                    if nice {
+                        give_way();
+                    }
                     for (number, lane, change) in to_do {
                         if results
                             .blocking_send((number, applier.apply(lane, change)))
@@ -44,6 +52,9 @@ impl Appliers {
         std::thread::Builder::new()
             .name("counter".to_owned())
             .spawn(move || {
+                if nice {
+                    give_way();
+                }
                 if let Err(error) = counted.count_target() {
                     tracing::debug!("the target could not be counted: {error}");
                 }

@@ -301,7 +301,7 @@ impl Daemon {
             route: Route::new(settings),
             links: None,
             connecting: None,
-            appliers: Appliers::start(&applier, appliers)?,
+            appliers: Appliers::start(&applier, appliers, settings.nice)?,
             durability: Durability::start(Arc::clone(&applier), dir, state)?,
             applier,
             housekeeping,

@@ -78,7 +78,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub async fn run(options: Options) -> Result<(), Error> {
     let Options {
         root,
-        settings,
+        mut settings,
         on_listening,
         mut stop,
         mut supervisor,
@@ -98,7 +98,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
             daemon.close().await;
             return ended.map(drop);
         };
-        // What was opened, and what was known of it, belongs to the root as it was.
+        // What was opened, and what was known of it, belongs to the root as it was; not what operators want.
+        settings.limit(daemon.engine.rate_limits());
         channels = daemon.release().await;
         accepted = agreed;
         opened = open(&root, &settings, accepted)?;
@@ -321,6 +322,7 @@ fn engine_settings(opened: &Opened, settings: &Settings) -> Result<engine::Setti
         limits_of_source: opened.limits.clone(),
         owners: owners::of_this_host().map_err(|error| error.to_string()),
         audit: pace(opened, settings),
+        rate_limits: settings.rate_limits(),
     })
 }
 
@@ -432,6 +434,7 @@ impl Daemon {
                 reading,
                 settings.filter.clone(),
                 settings.readers,
+                settings.nice,
             )?,
             scratch_dir: opened.dir.path().to_owned(),
             scratches: HashMap::new(),

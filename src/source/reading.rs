@@ -13,6 +13,7 @@ use crate::engine::work::{Finding, Order};
 use crate::error::Error;
 use crate::fs::real::{RealFile, RealFs};
 use crate::fs::windows::Windows;
+use crate::priority::give_way;
 use crate::tree::Filter;
 
 /// Findings that wait for the loop; readers wait when there are more.
@@ -39,12 +40,13 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// Starts so many threads.
+    /// Starts so many threads, which are `nice` if they give way to whatever else the host has to do.
     pub(super) fn start(
         fs: RealFs,
         settings: ReaderSettings,
         filter: Filter,
         threads: usize,
+        nice: bool,
     ) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             fs,
@@ -61,7 +63,12 @@ impl Readers {
             let (shared, to_do, results) = (Arc::clone(&shared), to_do.clone(), results.clone());
             std::thread::Builder::new()
                 .name(format!("reader-{number}"))
-                .spawn(move || shared.work(&to_do, &results))
+                .spawn(move || {
+                    if nice {
+                        give_way();
+                    }
+                    shared.work(&to_do, &results);
+                })
                 .map_err(|error| Error::Unexpected(format!("cannot start a reader: {error}")))?;
         }
         Ok(Self {

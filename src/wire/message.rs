@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Limit, ProblemsReport, QueueReport, Shortage, Status, TransferReport};
+use crate::report::{
+    Limit, ProblemsReport, QueueReport, RateLimits, Shortage, Status, TransferReport,
+};
 use crate::tree::{
     Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange, OwnerTables, RelPath,
     State, TargetLimits, Time,
@@ -487,6 +489,8 @@ pub enum Request {
         /// Agree to what is held back: removals that the brake holds, or a root that is not what it was.
         accept: bool,
     },
+    /// From now on, limit the backlog so, and no otherwise.
+    Limit(RateLimits),
     /// Compare this subtree again.
     Rescan {
         /// Its top.

@@ -19,6 +19,7 @@ mod wait;
 
 mod accidents;
 mod audit;
+mod background;
 mod bad_input;
 mod chaos;
 mod fidelity;

@@ -1,6 +1,7 @@
 //! The catalogue of faults: what may go wrong in one run.
 
 use osync::engine::replica::{Limits, Rule};
+use osync::report::RateLimits;
 use osync::tree::{Filter, FixedOwner, LimitKind, TargetLimits, TimeRange};
 
 use crate::rng::Rng;
@@ -43,6 +44,8 @@ pub struct Faults {
     pub root_lost: usize,
     /// An operator pauses the source, or has it go on.
     pub pause: usize,
+    /// An operator limits what the backlog may use, or lifts that.
+    pub limit: usize,
     pub sink_full: usize,
     pub unreadable: usize,
     /// The wall clock of the source's or the sink's host is set, by up to days.
@@ -88,6 +91,8 @@ pub struct Faults {
     pub names_apart: bool,
     /// Milliseconds from one audit to the next; 0 for none.
     pub audit_ms: u64,
+    /// What the backlog may use when the source starts.
+    pub rate_limits: RateLimits,
     pub without: Option<Rule>,
 }
 
@@ -103,6 +108,7 @@ impl Faults {
             source_stop: 0,
             root_lost: 0,
             pause: 0,
+            limit: 0,
             sink_power_cut: 0,
             source_crash: 0,
             sink_full: 0,
@@ -136,6 +142,7 @@ impl Faults {
             poor_target: false,
             names_apart: false,
             audit_ms: 0,
+            rate_limits: RateLimits::default(),
             without: None,
         }
     }
@@ -186,6 +193,7 @@ impl Faults {
         faults.pause = some(100);
         faults.source_stop = some(200);
         faults.root_lost = some(200);
+        faults.limit = some(100);
         if rng.once_in(4) {
             faults.events_max = 2 + rng.below(8);
         }

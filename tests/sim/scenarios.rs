@@ -12,6 +12,7 @@ mod remembered;
 mod replaced;
 mod sessions;
 mod suspicion;
+mod throttle;
 mod walks;
 mod watches;
 

@@ -16,7 +16,7 @@ use osync::engine::sink::{self, Sink, Standing};
 use osync::engine::source::{self, Pace, Source};
 use osync::engine::work::{Detail, Finding, Order, Seen, Spilled};
 use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
-use osync::report::Limit;
+use osync::report::{Limit, RateLimits};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::sink::distrust::LastEnd;
@@ -285,6 +285,7 @@ impl World {
                 interval_ms: self.faults.audit_ms,
                 entries_per_s: 1000,
             },
+            rate_limits: self.faults.rate_limits,
         };
         let mut out = Vec::new();
         let engine = Source::new(settings, self.now(), &mut out);
@@ -1252,6 +1253,7 @@ impl World {
             self.start_sink();
         }
         self.resume();
+        self.limit(RateLimits::default());
     }
 
     fn converged(&self) -> bool {

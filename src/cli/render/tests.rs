@@ -58,6 +58,10 @@ pub(in crate::cli) fn sample_status() -> Status {
         version: "0.1.0".into(),
         root: "/srv/pool\\n".into(),
         paused: false,
+        rate_limits: RateLimits {
+            bytes_per_s: Some(10 << 20),
+            operations_per_s: Some(500),
+        },
         halted: None,
         phase: Phase::Transfer,
         uptime_ms: 86_400_000,
@@ -170,6 +174,7 @@ fn status_says_what_is_held_up() {
         paused: true,
         halted: Some("12000 of 100000 entries would be removed".into()),
         limits: vec![],
+        rate_limits: RateLimits::default(),
         sinks: vec![],
         ..sample_status()
     };

@@ -9,6 +9,7 @@ use super::{Link, Looks, Reading, Renaming, Replica, Rule, Work};
 use crate::engine::footprint::Footprint;
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
+use crate::engine::throttle::Cost;
 use crate::engine::walk::{PAGE_NAMES_MAX, Step};
 use crate::engine::work::{
     Detail, Further, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, LookName, Order,
@@ -107,7 +108,9 @@ impl Replica {
         let max = share(self.limits.in_flight_entries_max);
         let path_bytes_max = share(self.limits.path_bytes_max);
         let readings_max = share(self.limits.readings_max).max(1);
-        self.readings.len() < readings_max
+        let throttled = lane == Lane::Backlog && !self.account.is_free();
+        !throttled
+            && self.readings.len() < readings_max
             && live + backlog < max
             && self.in_flight.len() < max
             && self.in_flight_path_bytes < path_bytes_max
@@ -131,6 +134,8 @@ impl Replica {
             link.reserved.bytes += bytes;
             link.reserved.messages += 1;
         }
+        let held = Cost::bytes(bytes) + Cost::operations(order.operations_max());
+        self.account.hold(lane, held);
         self.readings.insert(
             ticket,
             Reading {
@@ -138,15 +143,17 @@ impl Replica {
                 footprint,
                 lane,
                 reserved: Some(bytes),
+                held,
                 behind_barrier: None,
             },
         );
         out.push(Action::Read { ticket, order });
     }
 
-    /// Ends a reading and gives its reserved credit back.
+    /// Ends a reading and gives back what was reserved for it.
     pub(super) fn end_reading(&mut self, ticket: Ticket) -> Option<Reading> {
         let reading = self.readings.remove(&ticket)?;
+        self.account.release(reading.lane, reading.held);
         if let (Some(link), Some(bytes)) = (&mut self.link, reading.reserved) {
             link.reserved.bytes -= bytes;
             link.reserved.messages -= 1;
@@ -321,8 +328,8 @@ impl Replica {
         out: &mut Vec<Action>,
     ) {
         let (mut names, mut further) = (Vec::new(), Vec::new());
-        let most = self.limits.look_names;
-        for name in self.queue(lane).ready_in(&dir, first, most) {
+        let names_max = self.look_names_max(lane);
+        for name in self.queue(lane).ready_in(&dir, first, names_max) {
             let path = dir.join(&name);
             let busy =
                 self.blocked(&path) || self.streams.values().any(|stream| stream.path == path);
@@ -342,6 +349,11 @@ impl Replica {
             let looks = self.looks(lane, dir, names, None);
             self.look(now, lane, looks, further, out);
         }
+    }
+
+    /// Names in one look.
+    fn look_names_max(&self, lane: Lane) -> usize {
+        self.limits.look_names.min(self.account.names_max(lane))
     }
 
     fn looks(
@@ -422,7 +434,7 @@ impl Replica {
         if self.blocked(&dir) || self.waiting_ancestor(lane, &dir).is_some() {
             return;
         }
-        let page_names = self.limits.page_names;
+        let page_names = self.limits.page_names.min(self.account.names_max(lane));
         let view = Arc::clone(&self.view);
         let visit = self
             .walker(lane)
@@ -461,13 +473,13 @@ impl Replica {
     }
 
     fn look_for_visit(&mut self, now: Now, lane: Lane, id: u64, out: &mut Vec<Action>) -> bool {
-        let most = self.limits.look_names;
+        let names_max = self.look_names_max(lane);
         let Some(visit) = self.walker(lane).visits.get_mut(&id) else {
             return false;
         };
         let rescan = visit.rescan;
         let dir = visit.dir.clone();
-        let count = visit.looks.len().min(most);
+        let count = visit.looks.len().min(names_max);
         let candidates: Vec<Name> = visit.looks.drain(..count).collect();
         let suspects = visit.suspects.clone();
         // The listing may not have told that a name is a directory: what is distrusted here is so below it.

@@ -7,6 +7,7 @@ use crate::engine::footprint::Footprint;
 use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::source::Action;
+use crate::engine::throttle::Cost;
 use crate::engine::walk::{Rescan, Step, Subdir};
 use crate::engine::work::{Finding, Links, Listed, Seen};
 use crate::engine::{Now, Since, Stamp, Ticket};
@@ -96,9 +97,14 @@ impl Replica {
     }
 
     fn take(&mut self, now: Now, ticket: Ticket, finding: Finding, out: &mut Vec<Action>) {
-        let Some(Reading { work, lane, .. }) = self.end_reading(ticket) else {
+        let Some(Reading {
+            work, lane, held, ..
+        }) = self.end_reading(ticket)
+        else {
             return;
         };
+        let operations = finding.operations(held.operations.unsigned_abs());
+        self.account.charge(lane, Cost::operations(operations));
         if self.link.is_none() {
             close_streams(&finding, out);
             return self.put_back(now, lane, work, out);

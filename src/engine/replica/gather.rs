@@ -11,6 +11,7 @@ use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
 use crate::engine::scan::Scan;
 use crate::engine::source::Action;
+use crate::engine::throttle::Cost;
 use crate::engine::walk::Rescan;
 use crate::engine::work::{Detail, Finding, Spilled};
 use crate::engine::{Now, Since, Stamp, Ticket};
@@ -160,7 +161,11 @@ impl Replica {
             Phase::Idle | Phase::Searching | Phase::Spilling | Phase::Lost(_) => {}
         }
         self.spill_out(out);
-        for page in self.gather.scan.pages() {
+        let pages = match self.account.is_free() {
+            true => self.gather.scan.pages(),
+            false => Vec::new(),
+        };
+        for page in pages {
             let ticket = self.ticket();
             self.gather.scan.began(&page, ticket);
             out.push(Action::Read {
@@ -245,6 +250,8 @@ impl Replica {
         if !self.gather.scan.holds(ticket) {
             return false;
         }
+        let operations = Cost::operations(finding.operations(u64::MAX));
+        self.account.charge(Lane::Backlog, operations);
         let stamp = self.gather.scan.oldest();
         if let Finding::Failed {
             path,

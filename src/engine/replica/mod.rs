@@ -34,6 +34,7 @@ use super::links::LinkTable;
 use super::meter::Meter;
 use super::queue::{META_DELAY_MS, Queue, Waiting, Want};
 use super::source::Action;
+use super::throttle::{Account, Cost};
 use super::walk::{Rescan, Walker};
 use super::wall::WallClock;
 use super::work::{Finding, Links};
@@ -75,6 +76,8 @@ struct Reading {
     lane: Lane,
     /// Credit kept for what it may bring back; `None` if it was begun in a session that is over.
     reserved: Option<u64>,
+    /// What of the throttle is set aside for it.
+    held: Cost,
     /// Found, and waiting until all events up to the look have been read (rule 12).
     behind_barrier: Option<Finding>,
 }
@@ -266,6 +269,8 @@ pub struct Replica {
     /// How entries look on the target of the last session.
     pub(crate) view: Arc<View>,
     losses: Losses,
+    /// What it has used of the throttle.
+    pub(crate) account: Account,
     last_epoch: u64,
     /// The session that the last one went on from, which the sink still tells of if it never heard that the
     /// last one had begun; 0 if a whole comparison began with the last one.
@@ -319,6 +324,7 @@ impl Replica {
             link: None,
             view: Arc::default(),
             losses: Losses::default(),
+            account: Account::default(),
             last_epoch: 0,
             resumed_epoch: 0,
             content_after_ms: 0,
@@ -885,6 +891,7 @@ impl Replica {
         self.in_flight_entries[lane as usize] += subject.entries();
         self.in_flight_bytes[lane as usize] += bytes;
         self.in_flight_path_bytes += subject.path_bytes();
+        self.account.charge(lane, Cost::bytes(bytes));
         self.sent_meter.add(now.ms, subject.entries() as u64, bytes);
         self.in_flight.insert(
             link.sent,

@@ -15,15 +15,16 @@ use super::carryover::Carryover;
 use super::replica::{Limits, Replica};
 use super::scan::Scan;
 use super::session::{Heartbeat, Sessions};
+use super::throttle::{Account, Cost, Throttle};
 use super::walk::Rescan;
 use super::wall::WallClock;
 use super::work::{Detail, Finding, Order, Spilled};
 use super::{Now, Since, Stamp, Ticket};
 use crate::channel::Peer;
-use crate::report::{Limit, MountsNotEntered, Phase};
+use crate::report::{Limit, MountsNotEntered, Phase, RateLimits};
 use crate::source::watch::{RawEvent, Wd, What};
 use crate::tree::{Filter, OwnerTables, RelPath};
-use crate::wire::message::{Command, ToSink, ToSource};
+use crate::wire::message::{Command, Lane, ToSink, ToSource};
 
 use audit::Audit;
 pub use audit::Pace;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub owners: Result<OwnerTables, String>,
     /// How often and how fast the tree is audited.
     pub audit: Pace,
+    /// What the backlog may use at first.
+    pub rate_limits: RateLimits,
 }
 
 /// What happened.
@@ -230,6 +233,11 @@ pub struct Source {
     pos: u64,
     arming: Scan,
     audit: Audit,
+    throttle: Throttle,
+    /// What walks that belong to no sink have used of it.
+    account: Account,
+    /// Whose backlog has taken the last that was allowed, by the key of the sink or of these walks.
+    served: Option<u64>,
     next_ticket: u64,
     /// Directories without a watch, and since when nobody has compared what changed there, by
     /// [`Now::ms`].
@@ -264,6 +272,7 @@ impl Source {
     pub fn new(settings: Settings, now: Now, out: &mut Vec<Action>) -> Self {
         let limits = settings.limits;
         let audit = Audit::new(settings.audit, &limits, now.ms);
+        let throttle = Throttle::new(now.ms, settings.rate_limits);
         let mut source = Self {
             settings,
             bindings: Bindings::new(limits.renames_max),
@@ -274,6 +283,9 @@ impl Source {
             pos: 0,
             arming: Scan::new(ARMING_PAGES_MAX, Detail::Kind, &limits),
             audit,
+            throttle,
+            account: Account::default(),
+            served: None,
             next_ticket: 0,
             unwatched: BTreeMap::new(),
             unwatched_more: 0,
@@ -334,16 +346,47 @@ impl Source {
 
     /// Hands out work and answers whoever waits, after a batch of events was handled.
     pub fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.throttle.fill(now.ms);
         if self.halted.is_none() {
-            self.arm(out);
-            self.advance_audit(now, out);
-            let (flowing, ending) = (!self.paused, self.phase == Phase::Termination);
-            for (_, replica) in self.replicas.values_mut().filter(|_| flowing) {
-                replica.dispatch(now, ending, out);
-            }
+            self.dispatch(now, out);
         }
         self.answer_flushes(now, out);
         self.terminate(now, out);
+    }
+
+    /// Hands out work for the walks of the source alone, and for each sink. While there is not enough for all
+    /// backlogs, they take turns.
+    fn dispatch(&mut self, now: Now, out: &mut Vec<Action>) {
+        let sinks = self.replicas.keys().copied().filter(|_| !self.paused);
+        let keys: Vec<u64> = std::iter::once(ARMING).chain(sinks).collect();
+        let next = self
+            .served
+            .map_or(0, |served| keys.partition_point(|&key| key <= served));
+        for &key in keys[next..].iter().chain(&keys[..next]) {
+            if self.serve(now, key, out) {
+                self.served = Some(key);
+            }
+        }
+    }
+
+    /// Hands out work for one of them. True if it took the last that its backlog was allowed.
+    fn serve(&mut self, now: Now, key: u64, out: &mut Vec<Action>) -> bool {
+        let ending = self.phase == Phase::Termination;
+        let Some((_, replica)) = self.replicas.get_mut(&key) else {
+            self.throttle.settle(&mut self.account);
+            let was_free = self.account.is_free();
+            self.arm(out);
+            self.advance_audit(now, out);
+            let is_free = self.account.is_free();
+            self.throttle.settle(&mut self.account);
+            return was_free && !is_free;
+        };
+        self.throttle.settle(&mut replica.account);
+        let was_free = replica.account.is_free();
+        replica.dispatch(now, ending, out);
+        let is_free = replica.account.is_free();
+        self.throttle.settle(&mut replica.account);
+        was_free && !is_free
     }
 
     /// When [`Event::Tick`] is needed at the latest.
@@ -362,6 +405,7 @@ impl Source {
             self.sessions.deadline(self.settings.heartbeat),
             Some(self.rewalk_ms),
             self.audit.deadline().filter(|_| self.halted.is_none()),
+            self.throttle.deadline(),
         ];
         let ending = is_ending.then(|| self.next_of_termination());
         replicas
@@ -602,6 +646,9 @@ impl Source {
 
     /// Binds watches ahead of any sink, so that a change is seen before the backlog comes by (I5).
     fn arm(&mut self, out: &mut Vec<Action>) {
+        if !self.account.is_free() {
+            return;
+        }
         for page in self.arming.pages() {
             if page.first {
                 out.push(Action::Bind {
@@ -611,6 +658,8 @@ impl Source {
             self.next_ticket += 1;
             let ticket = Ticket(ARMING << 40 | self.next_ticket);
             self.arming.began(&page, ticket);
+            let operations = Cost::operations(page.order.operations_max());
+            self.account.charge(Lane::Backlog, operations);
             out.push(Action::Read {
                 ticket,
                 order: page.order,
@@ -623,6 +672,7 @@ impl Source {
         let mut replicas = self.replicas.values();
         let has_time = !self.paused
             && !self.replicas.is_empty()
+            && self.account.is_free()
             && replicas.all(|(_, replica)| replica.has_time_for_audit());
         let Some(page) = self.audit.page(now.ms, has_time) else {
             return;
@@ -630,6 +680,8 @@ impl Source {
         self.next_ticket += 1;
         let ticket = Ticket(ARMING << 40 | self.next_ticket);
         self.audit.began(&page, ticket);
+        let operations = Cost::operations(page.order.operations_max());
+        self.account.charge(Lane::Backlog, operations);
         if page.first {
             let stamp = Stamp {
                 pos: u64::MAX,

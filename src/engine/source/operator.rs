@@ -7,11 +7,12 @@ use crate::channel::Peer;
 use crate::engine::carryover::Carryover;
 use crate::engine::replica::Replica;
 use crate::engine::session::State;
+use crate::engine::throttle::Throttle;
 use crate::engine::walk::Rescan;
 use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::report::{
-    EventQueue, Limit, Phase, Problem, ProblemsReport, QueueReport, SinkQueue, SinkStatus,
-    SinkTransfer, Status, TransferReport,
+    EventQueue, Limit, Phase, Problem, ProblemsReport, QueueReport, RateLimits, SinkQueue,
+    SinkStatus, SinkTransfer, Status, TransferReport,
 };
 use crate::tree::{LimitKind, RelPath};
 use crate::wire::HEADER_BYTES_MAX;
@@ -51,6 +52,10 @@ impl Source {
             Request::Flush { timeout_ms } => return self.flush(now, peer, id, timeout_ms, out),
             Request::Pause => {
                 self.paused = true;
+                Reply::Done
+            }
+            Request::Limit(limits) => {
+                self.throttle = Throttle::new(now.ms, limits);
                 Reply::Done
             }
             Request::Resume { accept } if self.halted.is_some() => {
@@ -345,6 +350,12 @@ impl Source {
         }
     }
 
+    /// What the backlog may use in a second now.
+    #[must_use]
+    pub fn rate_limits(&self) -> RateLimits {
+        self.throttle.limits()
+    }
+
     /// Where everything stands.
     #[must_use]
     pub fn status(&self, now: Now) -> Status {
@@ -370,6 +381,7 @@ impl Source {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             root: self.settings.root.clone(),
             paused: self.paused,
+            rate_limits: self.rate_limits(),
             halted: self.halted.clone(),
             phase: self.phase,
             uptime_ms: now.ms - self.started_ms,

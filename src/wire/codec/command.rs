@@ -72,6 +72,10 @@ fn check(message: &Command) -> Result<(), WireError> {
             request: Request::Enqueue { paths },
             ..
         } => within(paths.len(), ENTRIES_MAX, "number of paths"),
+        Command::Request {
+            request: Request::Limit(limits),
+            ..
+        } => require(limits.is_valid(), "a limit is out of range"),
         Command::Request { .. }
         | Command::Reply { .. }
         | Command::Ping { .. }

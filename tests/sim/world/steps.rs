@@ -7,7 +7,7 @@ use osync::engine::replica::Replica;
 use osync::engine::work::{Detail, Finding, Order, Seen};
 use osync::engine::{Ticket, sink, source};
 use osync::fs::memory::{Disk, Ino};
-use osync::report::{SinkQueue, SinkStatus};
+use osync::report::{RateLimits, SinkQueue, SinkStatus};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::source::watch::Watch;
@@ -371,6 +371,12 @@ impl World {
         self.request(Request::Resume { accept: true });
     }
 
+    /// From now on the backlog may use so much in a second.
+    pub fn limit(&mut self, limits: RateLimits) {
+        self.say(|| format!("LIMIT {limits:?}"));
+        self.request(Request::Limit(limits));
+    }
+
     pub fn rescan(&mut self, at: &str) {
         let path = path(at);
         self.request(Request::Rescan { path });
@@ -416,6 +422,12 @@ impl World {
     pub fn watches(&self) -> u64 {
         let process = self.source.as_ref().expect("a source");
         process.engine.queue_report(self.now()).events.watched_dirs
+    }
+
+    /// When the source wakes up by itself.
+    pub fn deadline_of_source(&self) -> u64 {
+        let process = self.source.as_ref().expect("a source");
+        process.engine.deadline()
     }
 
     /// The operation of the first problem.

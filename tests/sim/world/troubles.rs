@@ -2,6 +2,7 @@
 
 use osync::engine::{Now, sink};
 use osync::fs::memory::{Call, Trouble};
+use osync::report::RateLimits;
 use osync::tree::Time;
 
 use super::World;
@@ -106,11 +107,16 @@ impl World {
             hits(faults.freeze),
             hits(faults.target_closed),
         );
+        let limit = hits(faults.limit);
         let side = match self.rng.below(2) {
             0 => Side::Source,
             _ => Side::Sink,
         };
         let ms = 1_000 << self.rng.below(6);
+        if limit && self.source.is_some() && !self.is_frozen(Side::Source) {
+            let limits = self.some_limits();
+            self.limit(limits);
+        }
         if clock {
             let range_ms = [5_000, 3_600_000, 3 * DAY_MS][self.rng.below(3)];
             let ahead_ms = self.rng.next() as i64 % range_ms;
@@ -129,6 +135,19 @@ impl World {
                 (libc::ENOSPC, true),
             ][self.rng.below(3)];
             self.close_target(ms, errno, only_new);
+        }
+    }
+
+    /// Limits under which a tree of some bytes takes seconds, or none.
+    fn some_limits(&mut self) -> RateLimits {
+        let mut some = |ranges: [u64; 3]| {
+            let most = ranges[self.rng.below(3)];
+            let is_limited = !self.rng.once_in(3);
+            is_limited.then(|| 1 + self.rng.below(most as usize) as u64)
+        };
+        RateLimits {
+            bytes_per_s: some([50, 1_000, 1_000_000]),
+            operations_per_s: some([2, 20, 1_000]),
         }
     }
 

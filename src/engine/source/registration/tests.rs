@@ -10,8 +10,10 @@ use crate::engine::replica::Limits;
 use crate::engine::session::{ANNOUNCED_MAX, Heartbeat};
 use crate::engine::source::audit::Audit;
 use crate::engine::source::{Event, Pace, Settings};
+use crate::engine::throttle::Throttle;
 use crate::engine::walk::Suspicion;
 use crate::engine::work::{Finding, Order};
+use crate::report::RateLimits;
 use crate::tree::Time;
 use crate::wire::message::{Request, VERSION};
 
@@ -40,6 +42,7 @@ fn source_after(carryover: std::collections::BTreeMap<String, Carryover>) -> Sou
             interval_ms: u64::MAX,
             entries_per_s: 1,
         },
+        rate_limits: RateLimits::default(),
     };
     Source::new(settings, at(0), &mut Vec::new())
 }
@@ -241,6 +244,38 @@ fn who_hands_nothing_out_does_not_turn() {
         let deadline = source.deadline();
         assert!(deadline > later.ms, "case {case}: {deadline}");
     }
+}
+
+#[test]
+fn backlogs_take_turns_while_there_is_not_enough_for_all() {
+    let mut source = source();
+    let limits = RateLimits {
+        bytes_per_s: None,
+        operations_per_s: Some(1),
+    };
+    source.throttle = Throttle::new(0, limits);
+    for (peer, sink) in [(1, "first"), (10, "second"), (20, "third")] {
+        register(&mut source, at(0), peer, sink);
+    }
+    let paths = ["a/x", "b/x", "c/x"].map(|path| RelPath::new(path.as_bytes()).unwrap());
+    let request = Command::Request {
+        id: 1,
+        request: Request::Enqueue {
+            paths: paths.to_vec(),
+        },
+    };
+    source.handle(at(0), Event::Command(Peer(30), request), &mut Vec::new());
+    let mut served = Vec::new();
+    // The first second is for the page of the root that is listed already, to bind watches.
+    for second in 0..=6 {
+        let mut out = Vec::new();
+        source.advance(at(1_000 * second), &mut out);
+        served.extend(out.iter().filter_map(|action| match action {
+            Action::Read { ticket, .. } => Some(Replica::key_of(*ticket)),
+            _ => None,
+        }));
+    }
+    assert_eq!(served, [1, 2, 3, 1, 2, 3]);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use serde_bytes::ByteBuf;
 
 use super::{Bytes, Message};
 use crate::report::{
-    EventQueue, HotFile, LaneQueue, Limit, Problem, ProblemsReport, QueueReport, Shortage,
-    SinkQueue,
+    EventQueue, HotFile, LaneQueue, Limit, Problem, ProblemsReport, QueueReport, RateLimits,
+    Shortage, SinkQueue,
 };
 use crate::tree::{
     Body, Digest, Entry, Filter, FixedMode, FixedOwner, Kind, LimitKind, ListEntry, Metadata, Name,
@@ -352,10 +352,20 @@ fn request() -> impl Strategy<Value = Request> {
         any::<u64>().prop_map(|timeout_ms| Request::Flush { timeout_ms }),
         Just(Request::Pause),
         any::<bool>().prop_map(|accept| Request::Resume { accept }),
+        rate_limits().prop_map(Request::Limit),
         path().prop_map(|path| Request::Rescan { path }),
         vec(path(), 0..10).prop_map(|paths| Request::Enqueue { paths }),
         Just(Request::Stop),
     ]
+}
+
+fn rate_limits() -> impl Strategy<Value = RateLimits> {
+    let bytes = option::of(RateLimits::BYTES_PER_S);
+    let operations = option::of(RateLimits::OPERATIONS_PER_S);
+    (bytes, operations).prop_map(|(bytes_per_s, operations_per_s)| RateLimits {
+        bytes_per_s,
+        operations_per_s,
+    })
 }
 
 fn lane_queue() -> impl Strategy<Value = LaneQueue> {

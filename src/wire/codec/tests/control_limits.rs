@@ -5,6 +5,7 @@ use serde_bytes::ByteBuf;
 use super::limits::{accepts, refuses};
 use super::samples::*;
 use super::*;
+use crate::report::RateLimits;
 use crate::tree::{
     Filter, FixedOwner, GROUPS_MAX, LimitKind, OWNERS_MAX, OwnerTables, TargetLimits,
 };
@@ -114,6 +115,24 @@ fn commands() {
     refuses(limits(0), "payload_bytes_max is out of range");
     accepts(enqueued(ENTRIES_MAX));
     refuses(enqueued(ENTRIES_MAX + 1), "number of paths is above");
+    let limited = |bytes_per_s, operations_per_s| {
+        let request = Request::Limit(RateLimits {
+            bytes_per_s,
+            operations_per_s,
+        });
+        Message::Command(Command::Request { id: 1, request })
+    };
+    accepts(limited(None, None));
+    accepts(limited(Some(16 * 1024), Some(1)));
+    accepts(limited(Some(1 << 40), Some(10_000_000)));
+    for (bytes, operations) in [
+        (Some(16 * 1024 - 1), None),
+        (Some((1 << 40) + 1), None),
+        (None, Some(0)),
+        (None, Some(10_000_001)),
+    ] {
+        refuses(limited(bytes, operations), "a limit is out of range");
+    }
     let error = |len| {
         let (code, message) = (ErrorCode::Malformed, "m".repeat(len));
         Message::Command(Command::Error(ErrorAnswer { code, message }))

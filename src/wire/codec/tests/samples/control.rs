@@ -5,8 +5,8 @@ use serde_bytes::ByteBuf;
 use super::{EPOCH, path, registration, resume_point};
 use crate::report::{
     AuditStatus, EventQueue, HotFile, LaneQueue, Limit, MountsNotEntered, Phase, Problem,
-    ProblemsReport, QueueReport, Rate, Shortage, SinkQueue, SinkStatus, SinkTransfer, Status,
-    TransferReport,
+    ProblemsReport, QueueReport, Rate, RateLimits, Shortage, SinkQueue, SinkStatus, SinkTransfer,
+    Status, TransferReport,
 };
 use crate::tree::{
     Filter, FixedMode, FixedOwner, LimitKind, OwnerTables, RelPath, Rule, TargetLimits, TimeRange,
@@ -166,6 +166,13 @@ pub(super) fn requests() -> Vec<(&'static str, Command)> {
             request(Request::Resume { accept: true }),
         ),
         (
+            "command-request-limit",
+            request(Request::Limit(RateLimits {
+                bytes_per_s: Some(10_000_000),
+                operations_per_s: None,
+            })),
+        ),
+        (
             "command-request-rescan",
             request(Request::Rescan {
                 path: path("home/a"),
@@ -283,6 +290,10 @@ fn status() -> Status {
         version: "0.1.0".to_owned(),
         root: "/srv/data".to_owned(),
         paused: false,
+        rate_limits: RateLimits {
+            bytes_per_s: Some(10_000_000),
+            operations_per_s: Some(500),
+        },
         halted: Some("the root is empty".to_owned()),
         phase: Phase::Transfer,
         uptime_ms: 86_400_000,
