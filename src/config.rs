@@ -31,6 +31,9 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
+/// Most messages that a sink lets a source send ahead.
+pub const WINDOW_MESSAGES_MAX: u64 = 1024;
+
 /// Which backend reports changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -227,13 +230,17 @@ pub struct Settings {
     /// round trip.
     #[serde(deserialize_with = "within::<_, _, 1, 16>")]
     pub data_connections: usize,
-    /// Bytes that a sink lets the source send ahead, as a number or with a unit. Default 8 MiB,
-    /// limits 1 MiB to 1 GiB. Beyond, the source waits for credit.
+    /// Bytes that a sink lets the source send ahead when a session begins, as a number or with a unit.
+    /// Default 8 MiB, limits 1 MiB to 1 GiB. Beyond, the source waits for credit.
     #[serde(deserialize_with = "bytes_within::<_, MIB, GIB>")]
     pub window_bytes: u64,
-    /// Messages that a sink lets the source send ahead. Default 512, limits 16 to 1024. Beyond, the
-    /// source waits for credit.
-    #[serde(deserialize_with = "within::<_, _, 16, 1024>")]
+    /// As far as that grows where a link carries more in a round trip. Default 64 MiB, limits 1 MiB to
+    /// 1 GiB; below [`Settings::window_bytes`] it means that nothing grows.
+    #[serde(deserialize_with = "bytes_within::<_, MIB, GIB>")]
+    pub window_bytes_max: u64,
+    /// Messages that a sink lets the source send ahead when a session begins; up to 1024 where a link
+    /// carries more in a round trip. Default 512, limits 16 to 1024. Beyond, the source waits for credit.
+    #[serde(deserialize_with = "within::<_, _, 16, WINDOW_MESSAGES_MAX>")]
     pub window_messages: u64,
     /// Threads that write to the target. Default one for each core, 2 to 8; limits 1 to 64.
     /// Beyond, messages wait within the window.
@@ -301,6 +308,7 @@ impl Default for Settings {
             allow_folding: false,
             data_connections: 1,
             window_bytes: 8 * MIB,
+            window_bytes_max: 64 * MIB,
             window_messages: 512,
             appliers: cores.clamp(2, 8),
             sync_interval_ms: 50,

@@ -126,6 +126,7 @@ fn every_limit_includes_its_ends() {
         ("appliers", 1, 64),
         ("data_connections", 1, 16),
         ("window_bytes", MIB, GIB),
+        ("window_bytes_max", MIB, GIB),
         ("window_messages", 16, 1024),
         ("sync_interval_ms", 10, 60_000),
     ] {

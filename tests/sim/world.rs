@@ -317,6 +317,10 @@ impl World {
                 bytes: 4 << 20,
                 messages: self.faults.window_messages,
             },
+            window_max: Credit {
+                bytes: 8 << 20,
+                messages: 2 * self.faults.window_messages,
+            },
             applying_max: 3,
             heartbeat: Heartbeat::default(),
             limits: self.dst.disk().limits.clone(),
