@@ -19,7 +19,7 @@ pub use self::address::{Address, InvalidAddress};
 pub use self::layers::{Given, load};
 pub use self::state_dir::default_state_dir;
 
-use self::bounds::{bytes_within, interval, rules, share, within};
+use self::bounds::{bytes_within, compression, interval, rules, share, within};
 use crate::engine::queue::HoldOff;
 use crate::engine::replica::Limits;
 use crate::error::Error;
@@ -62,6 +62,17 @@ pub enum Owners {
     Numeric,
     /// By name where both hosts know it, else by number.
     Names,
+}
+
+/// Whether content is compressed on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Where that makes a link faster.
+    Auto,
+    /// Never.
+    Off,
+    /// Always, on this level of zstd.
+    Level(u8),
 }
 
 /// How log lines look.
@@ -212,6 +223,11 @@ pub struct Settings {
     #[serde(deserialize_with = "within::<_, _, 1, 64>")]
     pub readers: usize,
 
+    /// Whether content is compressed on its way: `auto`, `off`, or a level from 1 to 19. Default `auto`: where a
+    /// connection has kept others waiting in the last seconds, on a level that keeps it busy.
+    #[serde(deserialize_with = "compression")]
+    pub compression: Compression,
+
     /// Bytes of names of huge directories that are kept for later pages, on this side. Default 16 MiB,
     /// limits 64 KiB to 1 GiB. Beyond, such a directory is read again.
     #[serde(deserialize_with = "bytes_within::<_, { 64 * KIB }, GIB>")]
@@ -302,6 +318,7 @@ impl Default for Settings {
             audit_entries_per_s: 1000,
             read_lease: true,
             readers: if cores >= 4 { 2 } else { 1 },
+            compression: Compression::Auto,
             listing_cache_bytes: KEPT_BYTES_MAX as u64,
             stages_max: STAGES_MAX,
             owners: Owners::Numeric,

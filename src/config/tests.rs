@@ -137,6 +137,23 @@ fn every_limit_includes_its_ends() {
 }
 
 #[test]
+fn compression_is_a_word_or_a_level() {
+    for (given, how) in [
+        ("'auto'", Compression::Auto),
+        ("'off'", Compression::Off),
+        ("1", Compression::Level(1)),
+        ("'19'", Compression::Level(19)),
+    ] {
+        let settings = settings(&format!("compression = {given}\n"), &[]).unwrap();
+        assert_eq!(settings.compression, how, "{given}");
+    }
+    for given in ["0", "20", "-1", "257", "'on'", "''", "true", "1.5"] {
+        let error = settings(&format!("compression = {given}\n"), &[]).unwrap_err();
+        assert!(error.1.contains("a level from 1 to 19"), "{error:?}");
+    }
+}
+
+#[test]
 fn listening_for_other_hosts_must_be_asked_for() {
     let open = settings("command = 'tcp://0.0.0.0:7440'\n", &[]).unwrap();
     let error = open.check_listening().unwrap_err();

@@ -497,7 +497,12 @@ impl World {
                         if self.trace && matches!(message, wire::message::ToSink::Change { .. }) {
                             println!("      s: {message:?}");
                         }
-                        wire.down.push_back(Some(wire::encode_to_sink(&message)));
+                        // What is being compressed is overtaken by what goes as it is.
+                        let overtakes = self.faults.compressing
+                            && matches!(wire.down.back(), Some(Some(_)))
+                            && self.rng.once_in(3);
+                        let at = wire.down.len() - usize::from(overtakes);
+                        wire.down.insert(at, Some(wire::encode_to_sink(&message)));
                     }
                 }
                 source::Action::DropCommand { peer } | source::Action::DropData { peer } => {
