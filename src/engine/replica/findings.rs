@@ -272,7 +272,9 @@ impl Replica {
             }
         }
         if let Some(visit) = visit.and_then(|id| self.walker(lane).visits.get_mut(&id)) {
+            // Another look of the same page may have given some back already: they are told in order.
             unread.append(&mut visit.looks);
+            unread.make_contiguous().sort();
             visit.looks = unread;
         } else {
             for name in unread {
