@@ -21,7 +21,7 @@ pub use self::layers::{Given, load};
 pub use self::rate::{parse_bandwidth, parse_iops};
 pub use self::state_dir::default_state_dir;
 
-use self::bounds::{bytes_within, interval, rules, share, within};
+use self::bounds::{bytes_within, compression, interval, rules, share, within};
 use self::rate::{bandwidth, iops};
 use crate::engine::queue::HoldOff;
 use crate::engine::replica::Limits;
@@ -34,6 +34,9 @@ use crate::tree::Filter;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
+
+/// Most messages that a sink lets a source send ahead.
+pub const WINDOW_MESSAGES_MAX: u64 = 1024;
 
 /// Which backend reports changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -63,6 +66,17 @@ pub enum Owners {
     Numeric,
     /// By name where both hosts know it, else by number.
     Names,
+}
+
+/// Whether content is compressed on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Where that makes a link faster.
+    Auto,
+    /// Never.
+    Off,
+    /// Always, on this level of zstd.
+    Level(u8),
 }
 
 /// How log lines look.
@@ -225,6 +239,11 @@ pub struct Settings {
     #[serde(deserialize_with = "within::<_, _, 1, 64>")]
     pub readers: usize,
 
+    /// Whether content is compressed on its way: `auto`, `off`, or a level from 1 to 19. Default `auto`: where a
+    /// connection has kept others waiting in the last seconds, on a level that keeps it busy.
+    #[serde(deserialize_with = "compression")]
+    pub compression: Compression,
+
     /// Bytes of names of huge directories that are kept for later pages, on this side. Default 16 MiB,
     /// limits 64 KiB to 1 GiB. Beyond, such a directory is read again.
     #[serde(deserialize_with = "bytes_within::<_, { 64 * KIB }, GIB>")]
@@ -243,13 +262,17 @@ pub struct Settings {
     /// round trip.
     #[serde(deserialize_with = "within::<_, _, 1, 16>")]
     pub data_connections: usize,
-    /// Bytes that a sink lets the source send ahead, as a number or with a unit. Default 8 MiB,
-    /// limits 1 MiB to 1 GiB. Beyond, the source waits for credit.
+    /// Bytes that a sink lets the source send ahead when a session begins, as a number or with a unit.
+    /// Default 8 MiB, limits 1 MiB to 1 GiB. Beyond, the source waits for credit.
     #[serde(deserialize_with = "bytes_within::<_, MIB, GIB>")]
     pub window_bytes: u64,
-    /// Messages that a sink lets the source send ahead. Default 512, limits 16 to 1024. Beyond, the
-    /// source waits for credit.
-    #[serde(deserialize_with = "within::<_, _, 16, 1024>")]
+    /// As far as that grows where a link carries more in a round trip. Default 64 MiB, limits 1 MiB to
+    /// 1 GiB; below [`Settings::window_bytes`] it means that nothing grows.
+    #[serde(deserialize_with = "bytes_within::<_, MIB, GIB>")]
+    pub window_bytes_max: u64,
+    /// Messages that a sink lets the source send ahead when a session begins; up to 1024 where a link
+    /// carries more in a round trip. Default 512, limits 16 to 1024. Beyond, the source waits for credit.
+    #[serde(deserialize_with = "within::<_, _, 16, WINDOW_MESSAGES_MAX>")]
     pub window_messages: u64,
     /// Threads that write to the target. Default one for each core, 2 to 8; limits 1 to 64.
     /// Beyond, messages wait within the window.
@@ -314,12 +337,14 @@ impl Default for Settings {
             nice: false,
             read_lease: true,
             readers: if cores >= 4 { 2 } else { 1 },
+            compression: Compression::Auto,
             listing_cache_bytes: KEPT_BYTES_MAX as u64,
             stages_max: STAGES_MAX,
             owners: Owners::Numeric,
             allow_folding: false,
             data_connections: 1,
             window_bytes: 8 * MIB,
+            window_bytes_max: 64 * MIB,
             window_messages: 512,
             appliers: cores.clamp(2, 8),
             sync_interval_ms: 50,

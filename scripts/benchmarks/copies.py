@@ -49,6 +49,7 @@ class Copy(Row):
         pipe = 'set -o pipefail; tar -C "$1" -cf - . | tar -C "$2" -xf -'
         return {
             "osync": [self.options.osync, "push", "--once", source, target],
+            "osync compressed": [self.options.osync, "push", "--once", "--compression", "1", source, target],
             "tar": ["bash", "-c", pipe, "tar", source, target],
             "rsync -a": ["rsync", "-a", source + "/", target + "/"],
             "rsync -aHAX": ["rsync", "-aHAX", source + "/", target + "/"],
@@ -88,17 +89,17 @@ class Fresh(Copy):
 class Usr(Copy):
     name = "usr"
     title = "a fresh copy of a real tree"
-    tools = ("osync", "tar", "rsync -a", "rsync -aHAX")
+    tools = ("osync", "osync compressed", "tar", "rsync -a", "rsync -aHAX")
     anchors = ("tar", "rsync -a", "rsync -aHAX")
 
     def prepare(self):
-        self.source = "/usr"
+        self.source = self.options.tree
         entries, size = 0, 0
         for top, dirs, files in os.walk(self.source):
             entries += len(dirs) + len(files)
             size += sum(os.lstat(os.path.join(top, name)).st_size for name in files)
         self.need(size + entries * FILE_OVERHEAD_BYTES)
-        return f"/usr, {entries} entries of {size / 1e6:.0f} MB"
+        return f"{self.source}, {entries} entries of {size / 1e6:.0f} MB"
 
 
 class Unchanged(Copy):

@@ -74,6 +74,16 @@ def percentile(values, share):
     return values[min(int(len(values) * share), len(values) - 1)]
 
 
+def rsync_bytes(*arguments):
+    """What a run of rsync sends and receives."""
+    *how, source, target = arguments
+    run = ["rsync", *how, "--stats", source + "/", target + "/"]
+    stats = subprocess.run(run, capture_output=True, check=True, env={**os.environ, "LC_ALL": "C"})
+    lines = stats.stdout.decode().splitlines()
+    totals = [line.split(":")[1] for line in lines if line.startswith("Total bytes")]
+    return sum(int(total.replace(",", "")) for total in totals)
+
+
 class Live(Row):
     """A pair of daemons, made anew for each run."""
 
@@ -287,15 +297,44 @@ class Append(Live):
             pair.stop()
         else:
             start = time.monotonic()
-            run = ["rsync", "-a", "--no-whole-file", "--stats", self.source + "/", self.target + "/"]
-            stats = subprocess.run(run, capture_output=True, check=True, env={**os.environ, "LC_ALL": "C"})
+            sent = rsync_bytes("-a", "--no-whole-file", self.source, self.target)
             seconds = time.monotonic() - start
-            totals = [line.split(":")[1] for line in stats.stdout.decode().splitlines()
-                      if line.startswith("Total bytes")]
-            sent = sum(int(total.replace(",", "")) for total in totals)
         if tool == "osync":
             must_be_equal(self.source, self.target)
         return sent / (1 << 20), {"seconds": round(seconds, 3)}
+
+
+class Wire(Live):
+    name = "wire"
+    title = "bytes on the wire, both ways together, to find that nothing has changed"
+    tools = ("osync", "rsync -a")
+    anchors = ("rsync -a",)
+    unit = "bytes a file"
+
+    def prepare(self):
+        self.files = self.options.size(100_000)
+        trees.small_files(self.source, self.files, max(self.files // 100, 1), sizes=(0, 64))
+        # What changed shortly before its end is sent again by the second, and by no other.
+        for _ in range(2):
+            self.end(self.begin("osync"))
+        return f"{self.files} files in {max(self.files // 100, 1)} directories"
+
+    def measure(self, tool):
+        if tool == "osync":
+            pair = Osync(self, self.source, self.target, self.state)
+            command, data = Counter(pair.command), Counter(pair.data)
+            pair.start_sink(command.address, data.address)
+            pair.wait_until_equal()
+            sent = command.bytes + data.bytes
+            self.end(pair)
+        else:
+            sent = rsync_bytes("-a", self.source, self.target)
+        return sent / self.files, {}
+
+    def end(self, pair):
+        """Stops both once the source has noted that nothing is open, which it does each second."""
+        time.sleep(3)
+        pair.stop()
 
 
 class Memory(Live):
@@ -458,4 +497,4 @@ class Churn(Live):
         return number, time.monotonic() - last
 
 
-ROWS = (Latency, LatencyBusy, Storm, RenameDirectory, CatchUp, Append, Memory, Start, Idle, Churn)
+ROWS = (Latency, LatencyBusy, Storm, RenameDirectory, CatchUp, Append, Wire, Memory, Start, Idle, Churn)

@@ -23,6 +23,24 @@ def small_files(top, files, dirs, seed=1, sizes=(FILE_BYTES_MIN, FILE_BYTES_MAX)
     return total
 
 
+def mixed_files(top, files, dirs, seed=5):
+    """Fills `top` with files of up to 16 KiB, half of them text; returns the bytes of content."""
+    rng = random.Random(seed)
+    words = ["".join(rng.choices("etaoinshrdlu", k=rng.randrange(2, 10))) for _ in range(2000)]
+    text = " ".join(rng.choices(words, k=100_000)).encode()
+    noise = rng.randbytes(len(text))
+    total = 0
+    for number in range(dirs):
+        os.makedirs(os.path.join(top, f"d{number:05}"))
+    for number in range(files):
+        size = rng.randrange(16 << 10)
+        start = rng.randrange(len(text) - size)
+        with open(os.path.join(top, f"d{number % dirs:05}", f"f{number:07}"), "wb", buffering=0) as file:
+            file.write((text, noise)[number // dirs % 2][start : start + size])
+        total += size
+    return total
+
+
 def empty_files(top, files):
     """Fills `top` with files without content."""
     os.makedirs(top)

@@ -107,6 +107,10 @@ pub(super) struct SourceArgs {
     /// Listen where other hosts reach it, without encryption or authentication
     #[arg(long)]
     insecure_bind: bool,
+    /// Compress content on its way: auto (where it makes a link faster), off, or a level of zstd from 1 to 19
+    /// [default: auto]
+    #[arg(long, value_name = "HOW")]
+    compression: Option<String>,
     /// How often the whole tree is slowly compared, for changes that no event reports; 0s for never
     /// [default: 24h, 10m on network file systems]
     #[arg(long, value_name = "TIME")]
@@ -142,6 +146,7 @@ impl SourceArgs {
         give(&mut given, "audit_interval", self.audit_interval.as_ref());
         give(&mut given, "limit_bandwidth", self.limit_bandwidth.as_ref());
         give(&mut given, "limit_iops", self.limit_iops.as_ref());
+        give(&mut given, "compression", self.compression.as_ref());
         give(
             &mut given,
             "on_critical",

@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use super::Compression;
 use crate::tree::{Filter, Rule};
+use crate::wire::{LEVEL_MAX, LEVEL_MIN};
 use bytesize::ByteSize;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
@@ -93,6 +95,24 @@ pub(super) fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<Filter, D::Err
     };
     let rules = texts.iter().map(rule).collect::<Result<_, _>>()?;
     Filter::new(rules).map_err(D::Error::custom)
+}
+
+/// A word, or a level: as a whole number, or as text, which is how the command line gives it.
+pub(super) fn compression<'de, D: Deserializer<'de>>(from: D) -> Result<Compression, D::Error> {
+    let text = match toml::Value::deserialize(from)? {
+        toml::Value::String(text) => text,
+        toml::Value::Integer(level) => level.to_string(),
+        other => other.type_str().to_owned(),
+    };
+    match (text.as_str(), text.parse()) {
+        ("auto", _) => Ok(Compression::Auto),
+        ("off", _) => Ok(Compression::Off),
+        (_, Ok(level @ LEVEL_MIN..=LEVEL_MAX)) => Ok(Compression::Level(level)),
+        _ => Err(D::Error::custom(format_args!(
+            "'{}' is neither auto nor off nor a level from {LEVEL_MIN} to {LEVEL_MAX}",
+            text.escape_default()
+        ))),
+    }
 }
 
 /// A share: above 0, at most 1.

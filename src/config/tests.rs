@@ -126,12 +126,30 @@ fn every_limit_includes_its_ends() {
         ("appliers", 1, 64),
         ("data_connections", 1, 16),
         ("window_bytes", MIB, GIB),
+        ("window_bytes_max", MIB, GIB),
         ("window_messages", 16, 1024),
         ("sync_interval_ms", 10, 60_000),
     ] {
         let is_valid = |value: u64| settings(&format!("{key} = {value}\n"), &[]).is_ok();
         assert!(is_valid(min) && is_valid(max), "{key}");
         assert!(!is_valid(min - 1) && !is_valid(max + 1), "{key}");
+    }
+}
+
+#[test]
+fn compression_is_a_word_or_a_level() {
+    for (given, how) in [
+        ("'auto'", Compression::Auto),
+        ("'off'", Compression::Off),
+        ("1", Compression::Level(1)),
+        ("'19'", Compression::Level(19)),
+    ] {
+        let settings = settings(&format!("compression = {given}\n"), &[]).unwrap();
+        assert_eq!(settings.compression, how, "{given}");
+    }
+    for given in ["0", "20", "-1", "257", "'on'", "''", "true", "1.5"] {
+        let error = settings(&format!("compression = {given}\n"), &[]).unwrap_err();
+        assert!(error.1.contains("a level from 1 to 19"), "{error:?}");
     }
 }
 

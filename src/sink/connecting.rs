@@ -1,10 +1,13 @@
 //! The connections to the source, made again and again until they are there.
 
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
+use std::iter;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::channel::zmtp::Connection;
@@ -66,10 +69,20 @@ impl Route {
     }
 
     async fn try_connect(&self) -> Result<Links, ChannelError> {
-        let mut all = vec![Connection::connect(&self.command, CONNECT_MAX).await?];
-        for _ in 0..self.data_connections {
-            all.push(Connection::connect(&self.data, CONNECT_MAX).await?);
+        // Each takes round trips of its own: they are made side by side.
+        let mut making = JoinSet::new();
+        let to = [&self.command].into_iter();
+        let to = to.chain(iter::repeat_n(&self.data, self.data_connections));
+        for (place, address) in to.cloned().enumerate() {
+            making.spawn(async move { (place, Connection::connect(&address, CONNECT_MAX).await) });
         }
+        let mut made = BTreeMap::new();
+        while let Some(joined) = making.join_next().await {
+            let (place, connection) = joined.expect("none is aborted, and none panics");
+            made.insert(place, connection);
+        }
+        // Of several reasons the same is told each time.
+        let all = made.into_values().collect::<Result<_, _>>()?;
         Ok(Links { all, turn: 0 })
     }
 }

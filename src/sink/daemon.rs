@@ -20,7 +20,7 @@ use super::distrust::LastEnd;
 use super::durability::{Durability, Synced};
 use crate::channel::Incoming;
 use crate::clock::{Clock, wall};
-use crate::config::{Owners, Settings};
+use crate::config::{Owners, Settings, WINDOW_MESSAGES_MAX};
 use crate::engine::Now;
 use crate::engine::session::Heartbeat;
 use crate::engine::sink::{self as engine, Action, Event, Sink, Standing};
@@ -277,6 +277,10 @@ impl Daemon {
                 window: Credit {
                     bytes: settings.window_bytes,
                     messages: settings.window_messages,
+                },
+                window_max: Credit {
+                    bytes: settings.window_bytes_max,
+                    messages: WINDOW_MESSAGES_MAX,
                 },
                 applying_max: appliers * APPLYING_PER_THREAD,
                 heartbeat: Heartbeat {

@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
+use super::compressing::{Compressing, Packed};
 use super::emptied::Emptied;
 use super::memory::Memory;
 use super::mounts::Mounts;
@@ -39,8 +40,10 @@ use crate::root::{self, Use};
 use crate::state::{KnownRoot, Role, SourceState, StateDir, random, random_id};
 use crate::supervisor::Supervisor;
 use crate::tree::{Escaped, LimitKind, RelPath};
-use crate::wire::message::{Command, ErrorAnswer, ErrorCode, Reply};
-use crate::wire::{decode_command, decode_to_source, encode_command, encode_to_sink};
+use crate::wire::message::{Command, ErrorAnswer, ErrorCode, Reply, ToSource};
+use crate::wire::{
+    Frames, decode_command, decode_to_source, encode_command, encode_to_sink, frames_bytes,
+};
 
 /// Where a source listens, with the ports that it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -349,6 +352,7 @@ enum Wake {
     Command(Incoming),
     Data(Incoming),
     Found(Option<(Ticket, Finding)>),
+    Packed(Option<Packed>),
     Stop,
     Housekeeping,
     /// Events of the file system, or a deadline of the engine: both are looked at in every turn.
@@ -376,6 +380,7 @@ struct Daemon {
     command: Listener,
     data: Listener,
     readers: Readers,
+    compressing: Compressing,
     /// Where scratch files are made, and those of the sinks by their keys.
     scratch_dir: PathBuf,
     scratches: HashMap<u64, Scratch>,
@@ -429,6 +434,7 @@ impl Daemon {
             is_inotify: settings.watch == WatchBackend::Inotify,
             command,
             data,
+            compressing: Compressing::start(settings.compression)?,
             readers: Readers::start(
                 opened.fs,
                 reading,
@@ -485,6 +491,7 @@ impl Daemon {
             incoming = self.command.recv() => Wake::Command(incoming),
             incoming = self.data.recv() => Wake::Data(incoming),
             found = self.readers.found() => Wake::Found(found),
+            packed = self.compressing.packed() => Wake::Packed(packed),
             () = told(stop), if !self.is_stopping => Wake::Stop,
             _ = self.housekeeping.tick() => Wake::Housekeeping,
             ready = self.ready.readable() => {
@@ -508,6 +515,10 @@ impl Daemon {
             Wake::Found(Some((ticket, finding))) => self.tell_found(now, ticket, finding),
             Wake::Found(None) => {
                 return Err(Error::Unexpected("the readers broke down".into()));
+            }
+            Wake::Packed(Some(packed)) => self.take_packed(packed),
+            Wake::Packed(None) => {
+                return Err(Error::Unexpected("the compressor broke down".into()));
             }
             Wake::Stop => {
                 self.is_stopping = true;
@@ -539,7 +550,18 @@ impl Daemon {
             };
             self.tell_found(self.clock.now(), ticket, finding);
         }
+        for _ in 0..BATCH_MAX {
+            let Some(packed) = self.compressing.try_packed() else {
+                break;
+            };
+            self.take_packed(packed);
+        }
         Ok(())
+    }
+
+    fn take_packed(&mut self, packed: Packed) {
+        let (peer, frames) = self.compressing.take(packed);
+        self.send_data(peer, frames);
     }
 
     /// What readers saw is told only if the root was not emptied, and every mount was what it was when they
@@ -582,12 +604,18 @@ impl Daemon {
             Incoming::Packet(peer, frames) => match decode_to_source(&frames) {
                 Ok(message) => {
                     self.data.understood(peer);
+                    if let ToSource::Pong { token } = message {
+                        self.compressing.answered(now.ms, peer, token);
+                    }
                     Event::Data(peer, message)
                 }
                 Err(error) => Event::DataMalformed(peer, error.to_string()),
             },
             Incoming::Oversized(peer) => Event::DataMalformed(peer, TOO_LARGE.to_owned()),
-            Incoming::Gone(peer) => Event::DataGone(peer),
+            Incoming::Gone(peer) => {
+                self.compressing.forget(peer);
+                Event::DataGone(peer)
+            }
             Incoming::Closed => return Err(lost("data")),
         };
         self.tell(now, event);
@@ -734,7 +762,10 @@ impl Daemon {
             Action::SendData { peer, message } => {
                 // The engine speaks on the data channel to connections of its sessions only.
                 self.data.keep(peer);
-                self.data.send(peer, encode_to_sink(&message));
+                let now = self.clock.now();
+                if let Some(frames) = self.compressing.encode(now.ms, peer, message) {
+                    self.send_data(peer, frames);
+                }
             }
             Action::DropCommand { peer } => self.command.disconnect(peer),
             Action::DropData { peer } => self.data.disconnect(peer),
@@ -745,6 +776,15 @@ impl Daemon {
             } => tracing::info!("{text}"),
             Action::Reopen { peer, id, accept } => self.reopen(peer, id, accept),
             Action::Exit => self.ended = Some(Ended::Over),
+        }
+    }
+
+    fn send_data(&mut self, peer: Peer, frames: Frames) {
+        let bytes = frames_bytes(&frames);
+        self.data.send(peer, frames);
+        let now = self.clock.now();
+        if let Some(question) = self.compressing.sent(now.ms, peer, bytes) {
+            self.data.send(peer, encode_to_sink(&question));
         }
     }
 

@@ -1,7 +1,9 @@
 //! The source endpoint: FileEvents (`watch`), readers, DataService and FlowControl.
 
+mod compressing;
 pub mod daemon;
 mod emptied;
+mod link_speed;
 mod memory;
 mod mounts;
 pub mod reader;

@@ -5,6 +5,7 @@
 //! memory in proportion to the bytes that came, never to the lengths that they announce.
 
 mod command;
+mod compression;
 mod content;
 mod header;
 mod noun;
@@ -17,7 +18,8 @@ mod value;
 use bytes::Bytes;
 
 pub use command::{decode_command, encode_command};
-pub use to_sink::{decode_to_sink, encode_to_sink};
+pub use compression::{Compressor, LEVEL_MAX, LEVEL_MIN};
+pub use to_sink::{decode_to_sink, encode_to_sink, encode_to_sink_compressed};
 pub use to_source::{decode_to_source, encode_to_source};
 
 /// The parts of one packet: the header or control message, then the content if there is any.

@@ -75,6 +75,17 @@ pub enum ToSink {
     },
 }
 
+impl ToSink {
+    /// Bytes of content that travel with it.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        match self {
+            Self::Change { change, .. } => change.bodies().map(Bytes::len).sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// What a numbered message tells the sink.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -147,6 +158,20 @@ pub enum Change {
 }
 
 impl Change {
+    /// What of it is raw content, in order: files, targets of symlinks, pieces of large files.
+    pub fn bodies(&self) -> impl Iterator<Item = &Bytes> + Clone {
+        let (entries, data) = match self {
+            Self::Entries { entries, .. } => (entries.as_slice(), None),
+            Self::Chunk { data, .. } => (&[][..], Some(data)),
+            _ => (&[][..], None),
+        };
+        let of_entries = entries.iter().filter_map(|entry| match &entry.state {
+            State::Present(_, Body::Content(content) | Body::Target(content)) => Some(content),
+            _ => None,
+        });
+        of_entries.chain(data)
+    }
+
     /// What the message costs of the credit, in bytes: 64, and for each entry 64, plus the bytes of
     /// paths, names, extended attributes and content. Both sides count it the same way.
     #[must_use]

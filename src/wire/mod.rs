@@ -8,7 +8,7 @@ mod codec;
 pub mod message;
 
 pub use codec::{
-    FRAMES_MAX, Frames, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, WireError, decode_command,
-    decode_to_sink, decode_to_source, encode_command, encode_to_sink, encode_to_source,
-    frames_bytes,
+    Compressor, FRAMES_MAX, Frames, HEADER_BYTES_MAX, LEVEL_MAX, LEVEL_MIN, PAYLOAD_BYTES_MAX,
+    WireError, decode_command, decode_to_sink, decode_to_source, encode_command, encode_to_sink,
+    encode_to_sink_compressed, encode_to_source, frames_bytes,
 };

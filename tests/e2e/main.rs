@@ -22,6 +22,7 @@ mod audit;
 mod background;
 mod bad_input;
 mod chaos;
+mod compression;
 mod fidelity;
 mod filters;
 mod frozen_peer;

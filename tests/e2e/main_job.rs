@@ -33,6 +33,21 @@ fn a_tree_in_use_becomes_equal_sink_first() {
     become_equal_and_stop(&fixture, source, sink);
 }
 
+/// Each look at such a directory has more to read than it may bring back, while others follow.
+#[test]
+fn a_directory_of_many_files_is_told_in_order() {
+    let fixture = Fixture::in_memory();
+    for file in 0..600 {
+        fs::write(fixture.source().join(format!("{file}")), [7; 4096]).unwrap();
+    }
+    let source = Source::start(&fixture);
+    let sink = Sink::start(&fixture, &source.addresses);
+    source.wait_for_phase("transfer");
+    source.flush();
+    assert_eq!(source.transfer()["sessions"], 1, "a session was broken");
+    become_equal_and_stop(&fixture, source, sink);
+}
+
 fn become_equal_and_stop(fixture: &Fixture, source: Source<'_>, mut sink: Sink) {
     source.wait_for_phase("transfer");
     source.flush();

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -46,6 +46,8 @@ pub struct Proxy {
 /// What all threads of a proxy share.
 struct Sky {
     weather: Mutex<Weather>,
+    /// In both directions of all connections.
+    bytes_passed: AtomicU64,
     is_over: AtomicBool,
 }
 
@@ -65,6 +67,7 @@ impl Proxy {
         let addresses = Addresses::free();
         let sky = Arc::new(Sky {
             weather: Mutex::new(Weather::Fair),
+            bytes_passed: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
         });
         let ((command, data), (near_command, near_data)) = (source.ports(), addresses.ports());
@@ -85,6 +88,11 @@ impl Proxy {
     /// Where a sink finds it.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// How many bytes have passed, in both directions together.
+    pub fn bytes_passed(&self) -> u64 {
+        self.sky.bytes_passed.load(Ordering::Relaxed)
     }
 
     /// Changes the weather from now on.
@@ -176,6 +184,8 @@ fn pass(sky: &Sky, mut to: &TcpStream, pieces: &Receiver<Piece>) {
         if !sky.is_open() || to.write_all(&piece).is_err() {
             break;
         }
+        let passed = piece.len() as u64;
+        sky.bytes_passed.fetch_add(passed, Ordering::Relaxed);
         if let Weather::Slow { bytes, .. } = sky.weather() {
             std::thread::sleep(Duration::from_secs_f64(piece.len() as f64 / bytes as f64));
         }

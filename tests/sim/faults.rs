@@ -77,6 +77,8 @@ pub struct Faults {
     pub listing_cache_bytes: usize,
     pub window_messages: u64,
     pub data_connections: usize,
+    /// Messages overtake each other on the same connection.
+    pub compressing: bool,
     pub sinks_away_at_start: bool,
     pub users_between_steps: bool,
     /// Users act mostly when everything has come to rest. Only then does the sink hold what a rename
@@ -134,6 +136,7 @@ impl Faults {
             listing_cache_bytes: 1 << 20,
             window_messages: 64,
             data_connections: 1,
+            compressing: false,
             sinks_away_at_start: false,
             users_between_steps: true,
             calm: false,
@@ -229,6 +232,7 @@ impl Faults {
         if rng.once_in(4) {
             faults.audit_ms = 1 + rng.below(3000) as u64;
         }
+        faults.compressing = rng.once_in(3);
         faults.remember_little(Rng::new(seed ^ 0x1177));
         if rng.once_in(2) {
             faults.look_names = 1 + rng.below(3);

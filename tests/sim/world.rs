@@ -320,6 +320,10 @@ impl World {
                 bytes: 4 << 20,
                 messages: self.faults.window_messages,
             },
+            window_max: Credit {
+                bytes: 8 << 20,
+                messages: 2 * self.faults.window_messages,
+            },
             applying_max: 3,
             heartbeat: Heartbeat::default(),
             limits: self.dst.disk().limits.clone(),
@@ -496,7 +500,12 @@ impl World {
                         if self.trace && matches!(message, wire::message::ToSink::Change { .. }) {
                             println!("      s: {message:?}");
                         }
-                        wire.down.push_back(Some(wire::encode_to_sink(&message)));
+                        // What is being compressed is overtaken by what goes as it is.
+                        let overtakes = self.faults.compressing
+                            && matches!(wire.down.back(), Some(Some(_)))
+                            && self.rng.once_in(3);
+                        let at = wire.down.len() - usize::from(overtakes);
+                        wire.down.insert(at, Some(wire::encode_to_sink(&message)));
                     }
                 }
                 source::Action::DropCommand { peer } | source::Action::DropData { peer } => {

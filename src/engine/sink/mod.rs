@@ -1,6 +1,7 @@
 //! The sink machine: registration, order of application, outcomes, marks and credit.
 
 mod order;
+mod window;
 
 use super::Now;
 use super::session::{Heartbeat, Pulse};
@@ -10,6 +11,7 @@ use crate::wire::message::{
     RegistrationRequest, ResumePoint, ToSink, ToSource, VERSION,
 };
 use order::Order;
+use window::Window;
 
 /// Settings of the sink machine.
 #[derive(Debug, Clone)]
@@ -18,8 +20,10 @@ pub struct Settings {
     pub sink_id: String,
     /// Random per process.
     pub instance: u64,
-    /// Credit granted ahead of what has been applied.
+    /// Credit granted ahead of what has been applied when a session begins.
     pub window: Credit,
+    /// As far as it may grow, where the link needs it.
+    pub window_max: Credit,
     /// Changes that may be under way at once.
     pub applying_max: usize,
     /// Heartbeat of all connections.
@@ -150,7 +154,7 @@ enum Phase {
     /// The request was sent.
     Registering { deadline_ms: u64 },
     /// Success was sent, its acknowledgement is awaited; changes may come before it.
-    Confirming { deadline_ms: u64 },
+    Confirming { since_ms: u64, deadline_ms: u64 },
     /// Changes flow.
     Transfer,
     /// The sink asked to be let go.
@@ -191,6 +195,7 @@ pub struct Sink {
     synced_to: u64,
     sync_after_ms: u64,
     acknowledged: (u64, u64),
+    window: Window,
     granted: Credit,
     stop: bool,
 }
@@ -200,6 +205,7 @@ impl Sink {
     pub fn new(settings: Settings, standing: Standing, out: &mut Vec<Action>) -> Self {
         out.push(Action::Connect { attempt: 0 });
         Self {
+            window: Window::new(settings.window, settings.window_max),
             settings,
             phase: Phase::Connecting,
             attempt: 0,
@@ -262,7 +268,7 @@ impl Sink {
     pub fn deadline(&self) -> u64 {
         let phase = match self.phase {
             Phase::Registering { deadline_ms }
-            | Phase::Confirming { deadline_ms }
+            | Phase::Confirming { deadline_ms, .. }
             | Phase::Leaving { deadline_ms, .. } => deadline_ms,
             _ => u64::MAX,
         };
@@ -369,7 +375,8 @@ impl Sink {
         let (true, true, Some(epoch)) = (seen, self.clean, self.epoch) else {
             return;
         };
-        self.granted = self.settings.window;
+        self.window = Window::new(self.settings.window, self.settings.window_max);
+        self.granted = self.window.size();
         self.begun = false;
         // Nothing is being applied now, and nothing is until the source knows of the success.
         out.push(Action::Filter(self.filter.clone()));
@@ -378,6 +385,7 @@ impl Sink {
             credit: self.granted,
         }));
         self.phase = Phase::Confirming {
+            since_ms: now.ms,
             deadline_ms: now.ms + HANDSHAKE_MS,
         };
     }
@@ -418,7 +426,8 @@ impl Sink {
                 }
             }
             Command::RegistrationSuccessAcknowledgement { epoch } if ours(epoch) => {
-                if let Phase::Confirming { .. } = self.phase {
+                if let Phase::Confirming { since_ms, .. } = self.phase {
+                    self.window.answered(now.ms.saturating_sub(since_ms));
                     self.begin(epoch);
                     self.phase = Phase::Transfer;
                     // A source that registers us and then talks nonsense is met with a pause that grows.
@@ -441,7 +450,7 @@ impl Sink {
                 out.push(Action::ReleaseBrake);
             }
             Command::Ping { token } => out.push(Action::SendCommand(Command::Pong { token })),
-            Command::Pong { .. } => {}
+            Command::Pong { token } => self.window.answered(now.ms.saturating_sub(token)),
             Command::Error(error) => self.refused(error, out),
             _ => self.distrust("the source sent a message out of phase", out),
         }
@@ -532,14 +541,15 @@ impl Sink {
                     return;
                 }
                 self.begin(epoch);
-                let window = self.settings.window;
+                let (freed, cost) = (self.order.freed, change.cost());
                 let room = Credit {
-                    messages: window.messages + SLACK.messages,
-                    bytes: window.bytes + SLACK.bytes,
+                    messages: (self.granted.messages + SLACK.messages) - freed.messages,
+                    bytes: (self.granted.bytes + SLACK.bytes) - freed.bytes,
                 };
                 if !self.order.take(number, lane, change, room) {
                     self.distrust("the source sent a number twice or beyond its credit", out);
                 }
+                self.window.came(now, cost);
             }
         }
     }
@@ -549,12 +559,13 @@ impl Sink {
             return;
         };
         let (applied, freed) = (self.order.applied(), self.order.freed);
+        let window = self.window.size();
         let credit = Credit {
-            bytes: self.settings.window.bytes + freed.bytes,
-            messages: self.settings.window.messages + freed.messages,
+            bytes: window.bytes + freed.bytes,
+            messages: window.messages + freed.messages,
         };
-        let refill = credit.bytes - self.granted.bytes >= self.settings.window.bytes / 8
-            || credit.messages - self.granted.messages >= self.settings.window.messages / 8;
+        let refill = credit.bytes - self.granted.bytes >= window.bytes / 8
+            || credit.messages - self.granted.messages >= window.messages / 8;
         let marks = (applied, self.standing.durable);
         let news = self.order.has_outcomes()
             || refill
@@ -691,7 +702,7 @@ impl Sink {
 
     fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
         let late = match self.phase {
-            Phase::Registering { deadline_ms } | Phase::Confirming { deadline_ms } => {
+            Phase::Registering { deadline_ms } | Phase::Confirming { deadline_ms, .. } => {
                 deadline_ms <= now.ms
             }
             _ => false,

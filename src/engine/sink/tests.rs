@@ -15,6 +15,10 @@ fn registering() -> (Sink, Vec<Action>) {
             bytes: 1 << 20,
             messages: 16,
         },
+        window_max: Credit {
+            bytes: 4 << 20,
+            messages: 64,
+        },
         applying_max: 4,
         heartbeat: Heartbeat::default(),
         limits: TargetLimits::default(),

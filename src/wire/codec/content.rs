@@ -2,23 +2,22 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Frames, WireError, malformed, require};
+use super::{WireError, malformed, require};
 
-/// Joins a header with the content of its bodies. One body goes as it is; several are copied once.
-pub(super) fn frames(header: Bytes, bodies: &[&Bytes]) -> Frames {
-    let mut filled = bodies.iter().filter(|body| !body.is_empty());
+/// The content of all bodies, if there is any. One body goes as it is; several are copied once.
+pub(super) fn joined<'a>(bodies: impl Iterator<Item = &'a Bytes> + Clone) -> Option<Bytes> {
+    let mut filled = bodies.filter(|body| !body.is_empty());
+    let rest = filled.clone();
     match (filled.next(), filled.next()) {
-        (None, _) => vec![header],
-        (Some(only), None) => vec![header, Bytes::clone(only)],
-        _ => vec![header, concatenated(bodies)],
+        (None, _) => None,
+        (Some(only), None) => Some(Bytes::clone(only)),
+        _ => Some(concatenated(rest)),
     }
 }
 
-fn concatenated(bodies: &[&Bytes]) -> Bytes {
-    let mut content = BytesMut::with_capacity(bodies.iter().map(|body| body.len()).sum());
-    for body in bodies {
-        content.extend_from_slice(body);
-    }
+fn concatenated<'a>(bodies: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
+    let mut content = BytesMut::with_capacity(bodies.clone().map(Bytes::len).sum());
+    bodies.for_each(|body| content.extend_from_slice(body));
     content.freeze()
 }
 
@@ -26,8 +25,8 @@ fn concatenated(bodies: &[&Bytes]) -> Bytes {
 pub(super) struct Content(Bytes);
 
 impl Content {
-    pub(super) fn new(frame: Option<&Bytes>) -> Self {
-        Self(frame.cloned().unwrap_or_default())
+    pub(super) fn new(content: Option<Bytes>) -> Self {
+        Self(content.unwrap_or_default())
     }
 
     /// The next `len` bytes.

@@ -1,6 +1,5 @@
 //! The nouns of a tree as parts of a header: names, paths, metadata, entries, listings.
 
-use bytes::Bytes;
 use serde_bytes::ByteBuf;
 
 use super::content::Content;
@@ -137,9 +136,8 @@ fn read_xattrs(r: &mut Reader<'_>) -> Result<Xattrs, WireError> {
     Ok(xattrs)
 }
 
-/// Writes the entries; returns their bodies, in order.
-pub(super) fn write_entries<'a>(w: &mut Writer, entries: &'a [Entry]) -> Vec<&'a Bytes> {
-    let mut bodies = Vec::with_capacity(entries.len());
+/// Writes the entries, without the content that their bodies have in the other frame.
+pub(super) fn write_entries(w: &mut Writer, entries: &[Entry]) {
     w.array(entries.len());
     for Entry { name, state } in entries {
         match state {
@@ -150,12 +148,11 @@ pub(super) fn write_entries<'a>(w: &mut Writer, entries: &'a [Entry]) -> Vec<&'a
             State::Present(meta, body) => {
                 w.array(2 + body_parts(body));
                 w.bin(name.as_bytes());
-                bodies.extend(write_body(w, meta, body));
+                write_body(w, meta, body);
                 write_metadata(w, meta);
             }
         }
     }
-    bodies
 }
 
 /// How many parts of an entry tell its body.
@@ -167,19 +164,18 @@ fn body_parts(body: &Body) -> usize {
     }
 }
 
-fn write_body<'a>(w: &mut Writer, meta: &Metadata, body: &'a Body) -> Option<&'a Bytes> {
-    let (code, content) = match body {
-        Body::Empty => (BODY_EMPTY, None),
-        Body::Content(content) => (BODY_CONTENT, Some(content)),
-        Body::Target(target) => (BODY_TARGET, Some(target)),
-        Body::Unchanged { .. } => (BODY_UNCHANGED, None),
-        Body::Link { .. } => (BODY_LINK, None),
-    };
+fn write_body(w: &mut Writer, meta: &Metadata, body: &Body) {
     debug_assert!(
-        content.is_none_or(|content| content.len() as u64 == meta.size),
+        !matches!(body, Body::Content(content) | Body::Target(content) if content.len() as u64 != meta.size),
         "the size is what tells the peer where a body ends"
     );
-    w.uint(code);
+    w.uint(match body {
+        Body::Empty => BODY_EMPTY,
+        Body::Content(_) => BODY_CONTENT,
+        Body::Target(_) => BODY_TARGET,
+        Body::Unchanged { .. } => BODY_UNCHANGED,
+        Body::Link { .. } => BODY_LINK,
+    });
     match body {
         Body::Unchanged { links } => w.uint(*links),
         Body::Link { to, links } => {
@@ -191,7 +187,6 @@ fn write_body<'a>(w: &mut Writer, meta: &Metadata, body: &'a Body) -> Option<&'a
         }
         Body::Empty | Body::Content(_) | Body::Target(_) => {}
     }
-    content
 }
 
 pub(super) fn read_entries(

@@ -17,6 +17,8 @@ use crate::wire::message::{Command, ToSink, ToSource};
 enum Message {
     Command(Command),
     ToSink(ToSink),
+    /// With its content compressed.
+    Compressed(ToSink),
     ToSource(ToSource),
 }
 
@@ -25,6 +27,9 @@ impl Message {
         match self {
             Self::Command(message) => encode_command(message),
             Self::ToSink(message) => encode_to_sink(message),
+            Self::Compressed(message) => {
+                encode_to_sink_compressed(message, &mut Compressor::new().unwrap(), 3)
+            }
             Self::ToSource(message) => encode_to_source(message),
         }
     }
@@ -34,6 +39,7 @@ impl Message {
         match self {
             Self::Command(_) => decode_command(frames).map(Self::Command),
             Self::ToSink(_) => decode_to_sink(frames).map(Self::ToSink),
+            Self::Compressed(_) => decode_to_sink(frames).map(Self::Compressed),
             Self::ToSource(_) => decode_to_source(frames).map(Self::ToSource),
         }
     }

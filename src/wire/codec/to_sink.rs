@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::compression::{Compressor, unpack};
 use super::content::{self, Content};
 use super::header::{Reader, Writer};
 use super::noun::{
@@ -31,6 +32,20 @@ const LANE_BACKLOG: u8 = 1;
 /// Bytes of a data message to a sink. Content is copied only where several bodies share the frame.
 #[must_use]
 pub fn encode_to_sink(message: &ToSink) -> Frames {
+    encode(message, |_| None)
+}
+
+/// The same, with its content compressed on this level, if that makes it smaller.
+#[must_use]
+pub fn encode_to_sink_compressed(
+    message: &ToSink,
+    compressor: &mut Compressor,
+    level: u8,
+) -> Frames {
+    encode(message, |content| compressor.pack(content, level))
+}
+
+fn encode(message: &ToSink, pack: impl FnOnce(&[u8]) -> Option<Bytes>) -> Frames {
     let mut w = Writer::with_capacity(typical_header_bytes(message));
     match message {
         ToSink::Synchronisation { nonce } => {
@@ -51,7 +66,9 @@ pub fn encode_to_sink(message: &ToSink) -> Frames {
             lane,
             change,
         } => {
-            w.array(5);
+            let content = content::joined(change.bodies());
+            let packed = content.as_deref().and_then(pack);
+            w.array(if packed.is_some() { 6 } else { 5 });
             w.uint(CHANGE);
             w.uint(*epoch);
             w.uint(*number);
@@ -59,8 +76,12 @@ pub fn encode_to_sink(message: &ToSink) -> Frames {
                 Lane::Live => LANE_LIVE,
                 Lane::Backlog => LANE_BACKLOG,
             });
-            let bodies = write_change(&mut w, change);
-            content::frames(w.finish(), &bodies)
+            if let (Some(_), Some(content)) = (&packed, &content) {
+                w.uint(content.len() as u64);
+            }
+            write_change(&mut w, change);
+            let header = w.finish();
+            [header].into_iter().chain(packed.or(content)).collect()
         }
     }
 }
@@ -85,13 +106,13 @@ fn typical_header_bytes(message: &ToSink) -> usize {
     128 + entries * ENTRY_BYTES_TYPICAL
 }
 
-fn write_change<'a>(w: &mut Writer, change: &'a Change) -> Vec<&'a Bytes> {
+fn write_change(w: &mut Writer, change: &Change) {
     match change {
         Change::Entries { dir, entries } => {
             w.array(3);
             w.uint(ENTRIES);
             w.bin(dir.as_bytes());
-            return write_entries(w, entries);
+            write_entries(w, entries);
         }
         Change::DirMeta { dir, meta } => {
             w.array(3);
@@ -135,7 +156,6 @@ fn write_change<'a>(w: &mut Writer, change: &'a Change) -> Vec<&'a Bytes> {
             w.uint(*hole);
             w.uint(data.len() as u64);
             w.uint(*size);
-            return vec![data];
         }
         Change::Publish { stream, path, meta } => {
             w.array(4);
@@ -150,7 +170,6 @@ fn write_change<'a>(w: &mut Writer, change: &'a Change) -> Vec<&'a Bytes> {
             w.uint(*stream);
         }
     }
-    Vec::new()
 }
 
 /// A data message to a sink from bytes. Its content shares the memory of the received frame.
@@ -160,8 +179,8 @@ fn write_change<'a>(w: &mut Writer, change: &'a Change) -> Vec<&'a Bytes> {
 pub fn decode_to_sink(frames: &[Bytes]) -> Result<ToSink, WireError> {
     let (header, payload) = split(frames)?;
     let mut r = Reader::new(header);
-    let mut content = Content::new(payload);
-    let parts = r.list(5, "parts of a message")?;
+    let mut content = Content::new(payload.cloned());
+    let parts = r.list(6, "parts of a message")?;
     let message = match (r.code("type of message")?, parts) {
         (SYNCHRONISATION, 2) => ToSink::Synchronisation {
             nonce: r.uint("nonce")?,
@@ -169,11 +188,15 @@ pub fn decode_to_sink(frames: &[Bytes]) -> Result<ToSink, WireError> {
         (PING, 2) => ToSink::Ping {
             token: r.uint("token")?,
         },
-        (CHANGE, 5) => {
+        (CHANGE, 5 | 6) => {
             let (epoch, number) = (r.uint("epoch")?, r.uint("number")?);
             require(epoch != 0, "the epoch is 0")?;
             require(number != 0, "the number is 0")?;
             let lane = read_lane(&mut r)?;
+            if parts == 6 {
+                let packed = payload.ok_or_else(|| malformed("compressed content is missing"))?;
+                content = Content::new(Some(unpack(packed, r.uint("length of the content")?)?));
+            }
             let change = read_change(&mut r, &mut content)?;
             ToSink::Change {
                 epoch,

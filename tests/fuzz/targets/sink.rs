@@ -35,6 +35,10 @@ const WINDOW: Credit = Credit {
     bytes: 1 << 20,
     messages: 16,
 };
+const WINDOW_MAX: Credit = Credit {
+    bytes: 4 << 20,
+    messages: 64,
+};
 /// Messages beyond the window that a sink may hold.
 const SLACK_MESSAGES: usize = 64;
 const APPLYING_MAX: usize = 4;
@@ -124,6 +128,7 @@ impl World {
             sink_id: "sink".to_owned(),
             instance: 1,
             window: WINDOW,
+            window_max: WINDOW_MAX,
             applying_max: APPLYING_MAX,
             heartbeat: Heartbeat::default(),
             limits: TargetLimits::default(),
@@ -410,7 +415,7 @@ impl World {
         }
         if let Some(session) = &self.session {
             let held = session.came.len().saturating_sub(session.ended.len());
-            let most = WINDOW.messages as usize + SLACK_MESSAGES;
+            let most = WINDOW_MAX.messages as usize + SLACK_MESSAGES;
             // The one beyond it has ended the session, or will be the last of it.
             assert!(held <= most + 1, "{held} messages are held");
         }
@@ -527,7 +532,7 @@ impl World {
                 "the mark {applied} covers {number}, which was not told"
             );
         }
-        let most = WINDOW.messages + session.ended.len() as u64;
+        let most = WINDOW_MAX.messages + session.ended.len() as u64;
         assert!(credit.messages <= most, "more credit than room");
     }
 

@@ -172,7 +172,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static str> {
 pub(super) fn of(message: &Message) -> Vec<&'static str> {
     match message {
         Message::Command(message) => of_command(message),
-        Message::ToSink(message) => of_to_sink(message),
+        Message::ToSink(message) | Message::Compressed(message) => of_to_sink(message),
         Message::ToSource(message) => of_to_source(message),
     }
 }

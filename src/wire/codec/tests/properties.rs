@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::arbitrary::message;
+use super::samples::compressible;
 use super::{
     Bytes, Frames, Message, decode_command, decode_to_sink, decode_to_source, frames_bytes,
 };
@@ -92,6 +93,17 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes(frames in vec(vec(any::<u8>(), 0..200), 0..4)) {
+        decodes_to_a_message_or_an_error(&frames.into_iter().map(Bytes::from).collect());
+    }
+
+    #[test]
+    fn compressed_content(data in vec(0_u8..4, 600..5000), damages in vec(damage(), 1..4)) {
+        let message = Message::Compressed(compressible(data));
+        let frames = message.encode();
+        prop_assert!(frames[1].len() < 2500);
+        prop_assert_eq!(message.decode_alike(&frames), Ok(message));
+        let mut frames: Vec<Vec<u8>> = frames.iter().map(|frame| frame.to_vec()).collect();
+        damages.iter().for_each(|damage| inflict(&mut frames, damage));
         decodes_to_a_message_or_an_error(&frames.into_iter().map(Bytes::from).collect());
     }
 

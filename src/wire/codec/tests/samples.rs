@@ -160,12 +160,27 @@ pub(super) fn samples() -> Vec<(&'static str, Message)> {
             .into_iter()
             .map(|(name, m)| (name, Message::ToSink(m))),
     );
+    all.push((
+        "to-sink-chunk-compressed",
+        Message::Compressed(compressible(b"seven days ".repeat(100))),
+    ));
     all.extend(
         to_source()
             .into_iter()
             .map(|(name, m)| (name, Message::ToSource(m))),
     );
     all
+}
+
+/// A chunk with this content.
+pub(super) fn compressible(data: Vec<u8>) -> ToSink {
+    numbered(Change::Chunk {
+        stream: 2,
+        offset: 0,
+        hole: 0,
+        data: Bytes::from(data),
+        size: 1 << 36,
+    })
 }
 
 fn to_sink() -> Vec<(&'static str, ToSink)> {
