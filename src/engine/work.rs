@@ -206,11 +206,12 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// What it has cost, in operations, if the order could cost so many at most.
+    /// What it has cost, in operations, if the order could cost so many at most. Names for which a look had no
+    /// room are looked at again, and cost something then.
     #[must_use]
     pub fn operations(&self, most: u64) -> u64 {
         let names = match self {
-            Self::Looked(seen) => seen.len(),
+            Self::Looked(seen) => seen.iter().filter(|seen| **seen != Seen::Unread).count(),
             Self::Listed(page) => page.entries.len(),
             _ => 1,
         };
@@ -302,5 +303,25 @@ impl Seen {
                 ..
             }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::ListEntry;
+
+    #[test]
+    fn operations_are_names_that_were_looked_at_or_listed_with_their_metadata() {
+        let looked = Finding::Looked(vec![Seen::Withheld, Seen::Withheld, Seen::Unread]);
+        assert_eq!(looked.operations(3), 2);
+        let name = Name::new(b"name").expect("a name");
+        let listed = Finding::Listed(Box::new(Listed {
+            entries: vec![ListEntry::bare(name, Kind::File); 7],
+            ..Listed::default()
+        }));
+        assert_eq!(listed.operations(512), 7);
+        assert_eq!(listed.operations(1), 1, "names alone");
+        assert_eq!(Finding::NotRenamed.operations(1), 1);
     }
 }
