@@ -24,9 +24,9 @@ def small_files(top, files, dirs, seed=1, sizes=(FILE_BYTES_MIN, FILE_BYTES_MAX)
 
 
 def mixed_files(top, files, dirs, seed=5):
-    """Fills `top` with files of up to 16 KiB, half of them text; returns the bytes of content."""
+    """Fills `top` with files of up to 16 KiB, text in half of the directories; returns the bytes of content."""
     rng = random.Random(seed)
-    words = ["".join(rng.choices("etaoinshrdlu", k=rng.randrange(2, 10))) for _ in range(2000)]
+    words = ["".join(rng.choices("etaoinshrdlu", k=rng.randrange(2, 10))) for _ in range(300)]
     text = " ".join(rng.choices(words, k=100_000)).encode()
     noise = rng.randbytes(len(text))
     total = 0
@@ -36,7 +36,7 @@ def mixed_files(top, files, dirs, seed=5):
         size = rng.randrange(16 << 10)
         start = rng.randrange(len(text) - size)
         with open(os.path.join(top, f"d{number % dirs:05}", f"f{number:07}"), "wb", buffering=0) as file:
-            file.write((text, noise)[number // dirs % 2][start : start + size])
+            file.write((text, noise)[number % dirs % 2][start : start + size])
         total += size
     return total
 

@@ -20,6 +20,8 @@ pub const LEVEL_MAX: u8 = 19;
 
 /// Compresses contents one after the other.
 pub struct Compressor {
+    /// For samples, on the fastest level.
+    sampler: Context<'static>,
     context: Context<'static>,
     level: u8,
 }
@@ -31,6 +33,7 @@ impl Compressor {
     /// There is no memory for it.
     pub fn new() -> std::io::Result<Self> {
         Ok(Self {
+            sampler: Context::new(LEVEL_MIN.into())?,
             context: Context::new(LEVEL_MIN.into())?,
             level: LEVEL_MIN,
         })
@@ -43,22 +46,23 @@ impl Compressor {
             return None;
         }
         if content.len() > 2 * SAMPLE_BYTES {
-            self.shrink(&sample(content), LEVEL_MIN)?;
+            shrink(&mut self.sampler, &sample(content))?;
         }
-        self.shrink(content, level)
-    }
-
-    fn shrink(&mut self, content: &[u8], level: u8) -> Option<Bytes> {
         if level != self.level {
-            self.context.set_compression_level(level.into()).ok()?;
+            // One that has run out of room takes no other level.
+            self.context = Context::new(level.into()).ok()?;
             self.level = level;
         }
-        // It ends as soon as there is no room: then the content goes as it is.
-        let mut packed = Vec::with_capacity(content.len() - content.len() / 16);
-        self.context.compress_to_buffer(content, &mut packed).ok()?;
-        packed.shrink_to_fit();
-        Some(Bytes::from(packed))
+        shrink(&mut self.context, content)
     }
+}
+
+/// It ends as soon as there is no room: then the content goes as it is.
+fn shrink(context: &mut Context<'_>, content: &[u8]) -> Option<Bytes> {
+    let mut packed = Vec::with_capacity(content.len() - content.len() / 16);
+    context.compress_to_buffer(content, &mut packed).ok()?;
+    packed.shrink_to_fit();
+    Some(Bytes::from(packed))
 }
 
 fn sample(content: &[u8]) -> Vec<u8> {
@@ -135,6 +139,23 @@ mod tests {
         let content = [text(1000), noise(100_000), text(1000)].concat();
         assert_eq!(compressor.pack(&content, LEVEL_MAX), None);
         assert_eq!(compressor.level, LEVEL_MIN, "the rest was tried as well");
+    }
+
+    #[test]
+    fn what_looked_as_if_it_would_shrink_spoils_nothing_that_follows() {
+        let mut compressor = Compressor::new().unwrap();
+        let mut misleading = noise(PAYLOAD_BYTES_MAX);
+        let piece = SAMPLE_BYTES / SAMPLE_PLACES;
+        for place in 1..=SAMPLE_PLACES {
+            let from = place * (PAYLOAD_BYTES_MAX / (SAMPLE_PLACES + 1));
+            misleading[from..from + piece].copy_from_slice(&text(piece));
+        }
+        for level in [9, 9, 3, 1] {
+            assert_eq!(compressor.pack(&misleading, level), None);
+            assert_eq!(compressor.level, level, "the sample was believed");
+            assert!(compressor.pack(&text(100_000), level).is_some());
+            assert!(compressor.pack(&text(100_000), 6).is_some());
+        }
     }
 
     #[test]
