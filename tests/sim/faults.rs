@@ -86,6 +86,8 @@ pub struct Faults {
     pub names_apart: bool,
     /// Milliseconds from one audit to the next; 0 for none.
     pub audit_ms: u64,
+    /// The target holds some files in another form at the start.
+    pub older_target: bool,
     pub without: Option<Rule>,
 }
 
@@ -132,6 +134,7 @@ impl Faults {
             poor_target: false,
             names_apart: false,
             audit_ms: 0,
+            older_target: false,
             without: None,
         }
     }
@@ -217,6 +220,7 @@ impl Faults {
         if rng.once_in(4) {
             faults.audit_ms = 1 + rng.below(3000) as u64;
         }
+        faults.older_target = faults.filter.is_empty() && Rng::new(seed ^ 0x01de).once_in(2);
         faults.remember_little(Rng::new(seed ^ 0x1177));
         faults
     }

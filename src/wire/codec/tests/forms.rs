@@ -91,6 +91,7 @@ forms!(change, CHANGES, Change,
     Change::DirMeta { .. } => "change dir meta",
     Change::Rename { .. } => "change rename",
     Change::Listing { .. } => "change listing",
+    Change::Base { .. } => "change base",
     Change::Chunk { .. } => "change chunk",
     Change::Publish { .. } => "change publish",
     Change::Abandon { .. } => "change abandon",
@@ -142,6 +143,7 @@ forms!(answer, ANSWERS, Answer,
     Answer::Missing => "answer missing",
     Answer::Names { .. } => "answer names",
     Answer::Failed(_) => "answer failed",
+    Answer::Blocks(_) => "answer blocks",
 );
 
 /// Every name, for comparison with the names of the samples' parts.
