@@ -21,6 +21,7 @@ mod accidents;
 mod audit;
 mod bad_input;
 mod chaos;
+mod deltas;
 mod fidelity;
 mod filters;
 mod frozen_peer;

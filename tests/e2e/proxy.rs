@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -47,6 +47,8 @@ pub struct Proxy {
 struct Sky {
     weather: Mutex<Weather>,
     is_over: AtomicBool,
+    /// Bytes passed, in both directions of all connections.
+    passed: AtomicU64,
 }
 
 impl Sky {
@@ -66,6 +68,7 @@ impl Proxy {
         let sky = Arc::new(Sky {
             weather: Mutex::new(Weather::Fair),
             is_over: AtomicBool::new(false),
+            passed: AtomicU64::new(0),
         });
         let ((command, data), (near_command, near_data)) = (source.ports(), addresses.ports());
         let listen = |near: u16, far: u16| {
@@ -85,6 +88,11 @@ impl Proxy {
     /// Where a sink finds it.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Bytes that it has passed, in both directions together.
+    pub fn passed(&self) -> u64 {
+        self.sky.passed.load(Ordering::Relaxed)
     }
 
     /// Changes the weather from now on.
@@ -176,6 +184,7 @@ fn pass(sky: &Sky, mut to: &TcpStream, pieces: &Receiver<Piece>) {
         if !sky.is_open() || to.write_all(&piece).is_err() {
             break;
         }
+        sky.passed.fetch_add(piece.len() as u64, Ordering::Relaxed);
         if let Weather::Slow { bytes, .. } = sky.weather() {
             std::thread::sleep(Duration::from_secs_f64(piece.len() as f64 / bytes as f64));
         }
