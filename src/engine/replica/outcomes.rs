@@ -107,6 +107,9 @@ impl Replica {
                     // Metadata alone may have made a directory good, and tells nothing of the one above.
                     self.parent_meta(now, Lane::Backlog, &dir, stamp);
                 }
+                if problem.touched {
+                    self.look_at_others(now, &path, stamp);
+                }
                 let rescan = self.of_forgotten(&path, stamp);
                 self.compare(Lane::Backlog, path, rescan);
             }
@@ -733,6 +736,7 @@ mod tests {
     use super::*;
     use crate::engine::replica::Limits;
     use crate::engine::wall::WallClock;
+    use crate::engine::work::{Inode, Links};
     use crate::tree::{Entry, State};
     use crate::wire::message::Change;
 
@@ -776,6 +780,41 @@ mod tests {
         };
         let outcomes = numbers.iter().map(|&n| (n, outcome.clone())).collect();
         replica.acknowledged(Now::default(), outcomes, applied, 0, Credit::default())
+    }
+
+    /// A retry belongs to no flush, and so does what it tells to the other names of the inode (seed 56286699743398).
+    #[test]
+    fn every_flush_waits_for_the_other_names_of_what_had_a_problem() {
+        let path = |name: &str| RelPath::new(name.as_bytes()).unwrap();
+        for touched in [false, true] {
+            let mut replica = with_two_sent();
+            let inode = Inode { dev: 1, ino: 1 };
+            let (count, changed) = (2, None);
+            for name in ["one", "other"] {
+                let links = Links {
+                    inode,
+                    count,
+                    changed,
+                };
+                assert!(replica.links.note(&path(name), links));
+            }
+            let failure = Failure {
+                side: Side::Source,
+                operation: "read",
+                errno: libc::EIO,
+                halted: false,
+                number: 0,
+                made: Since::Ms(0),
+            };
+            let now = Now::default();
+            replica.ledger.failed(now, path("one"), failure);
+            if touched {
+                replica.ledger.touch(&path("one"));
+            }
+            assert!(sane(&mut replica, &[], 1));
+            let look = replica.live.get(&path("other"));
+            assert_eq!(look.map(|look| look.stamp.pos), touched.then_some(0));
+        }
     }
 
     #[test]
