@@ -20,6 +20,8 @@ pub enum Footprint {
     Listing(RelPath, NameRange),
     /// A stage, which no path shows.
     Stage(u64),
+    /// What is at a path is looked at for a stage: after everything earlier there, holding nothing back.
+    Base(u64, RelPath, Name),
     /// Publication of a stage under a path.
     Publish(u64, RelPath, Name),
 }
@@ -53,6 +55,11 @@ impl Footprint {
                     .collect(),
             ),
             Change::Listing { dir, range, .. } => Self::Listing(dir.clone(), range.clone()),
+            Change::Base { stream, path, .. } => match path.split() {
+                Some((dir, name)) => Self::Base(*stream, dir, name),
+                // The decoder admits none in the place of the root; the applier has none there.
+                None => Self::Stage(*stream),
+            },
             Change::Chunk { stream, .. } | Change::Abandon { stream } => Self::Stage(*stream),
             Change::Publish { stream, path, .. } => match path.split() {
                 Some((dir, name)) => Self::Publish(*stream, dir, name),
@@ -71,7 +78,7 @@ impl Footprint {
             return true;
         }
         match (self, earlier) {
-            (Self::Stage(_), _) | (_, Self::Stage(_)) | (_, Self::Listing(..)) => false,
+            (Self::Stage(_), _) | (_, Self::Stage(_) | Self::Listing(..) | Self::Base(..)) => false,
             (Self::DirMeta(dir), Self::DirMeta(other)) => dir == other,
             (Self::DirMeta(dir), _) => earlier
                 .groups()
@@ -110,7 +117,9 @@ impl Footprint {
 
     fn stage(&self) -> Option<u64> {
         match self {
-            Self::Stage(stream) | Self::Publish(stream, ..) => Some(*stream),
+            Self::Stage(stream) | Self::Base(stream, ..) | Self::Publish(stream, ..) => {
+                Some(*stream)
+            }
             _ => None,
         }
     }
@@ -119,7 +128,9 @@ impl Footprint {
     pub fn groups(&self) -> impl Iterator<Item = (&RelPath, &[Name])> {
         let (many, one) = match self {
             Self::Entries(groups) => (groups.as_slice(), None),
-            Self::Publish(_, dir, name) => (&[][..], Some((dir, std::slice::from_ref(name)))),
+            Self::Base(_, dir, name) | Self::Publish(_, dir, name) => {
+                (&[][..], Some((dir, std::slice::from_ref(name))))
+            }
             _ => (&[][..], None),
         };
         many.iter()

@@ -55,6 +55,8 @@ pub struct Waiting {
     pub content_pos: u64,
     /// Something happened to what the name means, not to the name alone.
     pub touched: bool,
+    /// Content is sent without asking for a base: the sink has none, or one that led to nothing.
+    pub without_base: bool,
     /// Names of its inode are missing, and were when it was put here: they are searched for if they
     /// still are.
     pub rechecks: bool,
@@ -74,6 +76,7 @@ impl Waiting {
             unsettled: 0,
             content_pos: 0,
             touched: false,
+            without_base: false,
             rechecks: false,
         }
     }
@@ -107,6 +110,7 @@ impl Waiting {
         self.unsettled = self.unsettled.max(other.unsettled);
         self.content_pos = self.content_pos.max(other.content_pos);
         self.touched |= other.touched;
+        self.without_base |= other.without_base;
         self.rechecks |= other.rechecks;
     }
 

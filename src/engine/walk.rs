@@ -209,6 +209,8 @@ pub struct Visit {
     pub looks: VecDeque<Name>,
     /// Names of the page that are not to be trusted by size and time, sorted.
     pub suspects: Vec<Name>,
+    /// Names of the page that the sink has not, sorted.
+    pub lacks: Vec<Name>,
     /// Names of the page that are one of several.
     pub linked: Vec<(Name, Links)>,
     /// Looks under way.
@@ -443,6 +445,7 @@ impl Walker {
                 subdirs: Vec::new(),
                 looks: VecDeque::new(),
                 suspects: Vec::new(),
+                lacks: Vec::new(),
                 linked: Vec::new(),
                 looking: 0,
                 again: false,

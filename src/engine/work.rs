@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::walk::Suspicion;
-use crate::tree::{Body, Kind, LimitCounts, ListEntry, Metadata, Name, RelPath, State, Time, View};
+use crate::tree::{
+    BlockHash, Body, Kind, LimitCounts, ListEntry, Metadata, Name, RelPath, State, Time, View,
+};
 
 /// Files up to this size travel whole, in a message with others; larger ones are streamed, and those
 /// with holes. In bytes.
@@ -67,6 +69,9 @@ pub enum Order {
         offset: u64,
         /// At most so many bytes.
         bytes: u64,
+        /// The file is compared in blocks of so many bytes: the piece ends with its block, is told with its
+        /// hash, and what lies before the data comes alone.
+        hashed: bool,
     },
     /// See whether a streamed file is still the same and still has its name; ends the stream.
     EndStream {
@@ -175,6 +180,8 @@ pub enum Finding {
         offset: u64,
         /// The piece; nothing at the end of the file if that is a hole.
         data: Bytes,
+        /// Its hash, if that was asked for and there is data.
+        hash: Option<BlockHash>,
     },
     /// The stream has ended: whether the file is unchanged and still has its name. To a piece asked
     /// for it says that the file is not what it was.

@@ -132,6 +132,12 @@ pub trait Fs: Send + Sync + 'static {
     fn stage(&self) -> io::Result<Self::File>;
     /// Writes all bytes at an offset of a stage.
     fn write_at(&self, file: &Self::File, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Copies this range of a file to the same place of a stage, where the file system can by sharing it, so
+    /// that what happens to the file afterwards does not show in the stage. What was a hole may become data.
+    /// An error, if the file ends before.
+    fn copy_range(&self, from: &Self::File, to: &Self::File, range: Range<u64>) -> io::Result<()>;
+    /// Makes this range of a stage a hole.
+    fn punch(&self, file: &Self::File, range: Range<u64>) -> io::Result<()>;
     /// Makes a stage so long; what it gains is a hole. EFBIG beyond what the file system can hold.
     fn set_len(&self, file: &Self::File, size: u64) -> io::Result<()>;
     /// Gives a stage its metadata (owner, then mode, then extended attributes, then times) and puts it

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -10,12 +11,15 @@ use crate::engine::walk::Suspicion;
 use crate::fs::windows::Windows;
 use crate::fs::{Fs, Stat, Way, open_way, stat_if_there};
 use crate::report::Shortage;
+use crate::sink::basis::Basis;
 use crate::sink::brake::Brake;
 use crate::sink::distrust::Distrust;
 use crate::sink::exact::{self, Held};
 use crate::sink::exclusion::Exclusion;
 use crate::sink::reconciler;
-use crate::tree::{Body, Entry, Filter, Kind, Metadata, Name, NameRange, RelPath, State, Time};
+use crate::tree::{
+    BlockHash, Body, Entry, Filter, Kind, Metadata, Name, NameRange, RelPath, State, Time,
+};
 use crate::wire::message::{Answer, Change, Lane, Outcome, Page, Refusal};
 
 /// Stages of large files held at once, unless it is set: as many as a source sends at most.
@@ -51,6 +55,16 @@ struct Stage<H> {
     end: u64,
     /// Bytes that the file will have.
     size: u64,
+    /// What it builds on, if it does.
+    basis: Option<Basis<H>>,
+}
+
+/// The next piece of a stream: what is kept of the base, a hole, data.
+struct Piece<'a> {
+    offset: u64,
+    kept: u64,
+    hole: u64,
+    data: &'a [u8],
 }
 
 /// A stream of which a piece was refused stays refused until its end: its content has gaps.
@@ -191,16 +205,42 @@ impl<F: Fs> Applier<F> {
                 answer: Some(self.compare(&dir, &range, &page)),
                 ..Outcome::default()
             },
+            Change::Base {
+                stream,
+                path,
+                offset,
+                bytes,
+                block,
+                size,
+            } => match self.base(stream, &path, offset..offset + bytes, block, size) {
+                Ok(answer) => Outcome {
+                    answer: Some(answer),
+                    ..Outcome::default()
+                },
+                Err(why) => single(Err(why)),
+            },
             Change::Chunk {
                 stream,
                 offset,
+                kept,
                 hole,
                 data,
                 size,
-            } => single(self.chunk(stream, offset, hole, &data, size)),
-            Change::Publish { stream, path, meta } => {
-                single(self.publish(lane, stream, &path, &meta))
+            } => {
+                let piece = Piece {
+                    offset,
+                    kept,
+                    hole,
+                    data: &data,
+                };
+                single(self.chunk(stream, &piece, size))
             }
+            Change::Publish {
+                stream,
+                path,
+                meta,
+                hash,
+            } => single(self.publish(lane, stream, &path, &meta, hash)),
             Change::Abandon { stream } => {
                 self.lock().remove(&stream);
                 Outcome::default()
@@ -589,15 +629,14 @@ impl<F: Fs> Applier<F> {
 
     // ---- streams -----------------------------------------------------------------------------------
 
-    fn chunk(
+    /// Works on the stage of a stream, which is made for the first piece. Pieces of one stream come one at a
+    /// time, so its stage can leave the map meanwhile.
+    fn on_stage<T>(
         &self,
         stream: u64,
-        offset: u64,
-        hole: u64,
-        data: &[u8],
-        size: u64,
-    ) -> Result<(), Refused> {
-        // Chunks of one stream come one at a time, so its stage can leave the map while it is written.
+        make: impl FnOnce() -> Streamed<F::File>,
+        work: impl FnOnce(&mut Stage<F::File>) -> Result<T, Refused>,
+    ) -> Result<T, Refused> {
         let held = self.lock().remove(&stream);
         if held.is_none() && self.lock().len() >= self.stages_max {
             return Err(Box::new(Refusal::Problem {
@@ -605,30 +644,113 @@ impl<F: Fs> Applier<F> {
                 errno: libc::EMFILE,
             }));
         }
-        let grown = held
-            .unwrap_or_else(|| self.stage(size))
-            .and_then(|stage| self.grow(stage, offset, hole, data, size));
-        let result = grown.as_ref().map(|_| ()).map_err(Clone::clone);
-        self.lock().insert(stream, grown);
-        result
+        let mut held = held.unwrap_or_else(make);
+        let worked = held.as_mut().map_err(|why| why.clone()).and_then(work);
+        let held = match &worked {
+            Ok(_) => held,
+            Err(why) => Err(why.clone()),
+        };
+        self.lock().insert(stream, held);
+        worked
+    }
+
+    fn chunk(&self, stream: u64, piece: &Piece<'_>, size: u64) -> Result<(), Refused> {
+        let make = || self.stage(size);
+        self.on_stage(stream, make, |stage| self.grow(stage, piece, size))
     }
 
     fn grow(
         &self,
-        mut stage: Stage<F::File>,
-        offset: u64,
-        hole: u64,
-        data: &[u8],
+        stage: &mut Stage<F::File>,
+        piece: &Piece<'_>,
         size: u64,
-    ) -> Streamed<F::File> {
+    ) -> Result<(), Refused> {
+        let kept = piece.offset..piece.offset + piece.kept;
         // What ends beyond the file was refused when it was decoded.
-        let start = offset + hole;
-        if stage.end != offset || stage.size != size {
+        let start = kept.end + piece.hole;
+        if stage.end != piece.offset || stage.size != size {
             return Err(Box::new(Refusal::Mismatch));
         }
-        step("write", self.fs.write_at(&stage.file, start, data))?;
-        stage.end = start + data.len() as u64;
-        Ok(stage)
+        match &mut stage.basis {
+            None if piece.kept > 0 => return Err(Box::new(Refusal::Mismatch)),
+            None => {}
+            Some(basis) => {
+                if !basis.keep(kept.clone()) {
+                    return Err(Box::new(Refusal::Mismatch));
+                }
+                if piece.hole > 0 {
+                    step("make hole", self.fs.punch(&stage.file, kept.end..start))?;
+                    basis.hole(piece.hole);
+                }
+                if !piece.data.is_empty() {
+                    basis.data(piece.data);
+                }
+            }
+        }
+        step("write", self.fs.write_at(&stage.file, start, piece.data))?;
+        stage.end = start + piece.data.len() as u64;
+        Ok(())
+    }
+
+    /// Copies a range of the file at a path to the stage that is to take its place, if there is one.
+    fn base(
+        &self,
+        stream: u64,
+        path: &RelPath,
+        range: Range<u64>,
+        block: u64,
+        size: u64,
+    ) -> Result<Answer, Refused> {
+        if !self.lock().contains_key(&stream) {
+            let Some(stage) = self.stage_on(path, block, size) else {
+                return Ok(Answer::Missing);
+            };
+            self.lock().insert(stream, Ok(stage));
+        }
+        let begins = range.start == 0;
+        let none = || Err(Box::new(Refusal::Mismatch));
+        let answer = self.on_stage(stream, none, |stage| {
+            let (end, basis) = (stage.end, stage.basis.as_mut());
+            let Some(basis) = basis.filter(|_| stage.size == size) else {
+                return Err(Box::new(Refusal::Mismatch));
+            };
+            if !basis.admits(end, &range, block) {
+                return Err(Box::new(Refusal::Mismatch));
+            }
+            let blocks = basis.copy(&self.fs, &stage.file, range);
+            Ok(blocks.map_or(Answer::Missing, Answer::Blocks))
+        })?;
+        if begins && answer == Answer::Missing {
+            // Nothing is built on it: the stream is one like others.
+            self.lock().remove(&stream);
+        }
+        Ok(answer)
+    }
+
+    /// A stage that builds on the file at a path; `None` if there is no such file, or no room for a stage, which
+    /// whoever sends it whole is told.
+    fn stage_on(&self, path: &RelPath, block: u64, size: u64) -> Option<Stage<F::File>> {
+        if self.lock().len() >= self.stages_max {
+            return None;
+        }
+        let base = self.open_base(path)?;
+        let stage = self.stage(size).ok()?;
+        Some(Stage {
+            basis: Some(Basis::new(base, block, size)),
+            ..stage
+        })
+    }
+
+    fn open_base(&self, path: &RelPath) -> Option<F::File> {
+        let (dir, name) = path.split()?;
+        if self.filter().excludes(path, false) {
+            return None;
+        }
+        let dir = self.open(&dir).ok()?;
+        if self.is_taken(&dir, &name).ok()? {
+            return None;
+        }
+        Some(self.fs.open(&dir, &name).ok()?.0)
     }
 
     /// A stage for a whole file. It has its length from the start, so that no file system allocates more
@@ -636,7 +758,12 @@ impl<F: Fs> Applier<F> {
     fn stage(&self, size: u64) -> Result<Stage<F::File>, Refused> {
         let file = step("create", self.fs.stage())?;
         step("set length", self.fs.set_len(&file, size))?;
-        Ok(Stage { file, end: 0, size })
+        Ok(Stage {
+            file,
+            end: 0,
+            size,
+            basis: None,
+        })
     }
 
     fn publish(
@@ -645,11 +772,13 @@ impl<F: Fs> Applier<F> {
         stream: u64,
         path: &RelPath,
         meta: &Metadata,
+        hash: Option<BlockHash>,
     ) -> Result<(), Refused> {
         let held = self.lock().remove(&stream);
         let stage = held.unwrap_or_else(|| Err(Box::new(Refusal::Mismatch)))?;
         let (dir_path, name) = path.split().ok_or_else(|| Box::new(Refusal::Mismatch))?;
-        if stage.end != stage.size || stage.size != meta.size {
+        let is_right = stage.basis.as_ref().map(Basis::hash) == hash;
+        if stage.end != stage.size || stage.size != meta.size || !is_right {
             return Err(Box::new(Refusal::Mismatch));
         }
         let dir = self.open(&dir_path)?;

@@ -2,6 +2,7 @@
 
 pub mod applier;
 mod applying;
+mod basis;
 pub mod brake;
 mod connecting;
 pub mod daemon;

@@ -266,6 +266,7 @@ mod tests {
             change: Change::Chunk {
                 stream: 1,
                 offset: 0,
+                kept: 0,
                 hole: 0,
                 data: Bytes::from(data),
                 size,

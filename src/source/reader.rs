@@ -16,7 +16,8 @@ use crate::engine::work::{
 use crate::fs::windows::{KEPT_BYTES_MAX, Windows};
 use crate::fs::{Fs, Stat, Way, open_way};
 use crate::tree::{
-    Body, Filter, Kind, LimitKind, LimitSet, ListEntry, Metadata, Name, RelPath, State, Time, View,
+    BlockHash, Body, Filter, Kind, LimitKind, LimitSet, ListEntry, Metadata, Name, RelPath, State,
+    Time, View,
 };
 use crate::wire::message::{ENTRY_COST, xattrs_cost};
 
@@ -700,19 +701,32 @@ fn list_entry<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, view: &View) -> io::Resu
     })
 }
 
-/// Reads the next piece of a streamed file: at most so many bytes of the first data from `offset` on.
-pub fn read_chunk<F: Fs>(fs: &F, open: &OpenFile<F::File>, offset: u64, bytes: u64) -> Finding {
+/// Reads the next piece of a streamed file: at most so many bytes of the first data from `offset` on. To be
+/// hashed, it ends where its block does, if the file is cut into blocks of `bytes`, and a hole comes alone.
+pub fn read_chunk<F: Fs>(
+    fs: &F,
+    open: &OpenFile<F::File>,
+    offset: u64,
+    bytes: u64,
+    hashed: bool,
+) -> Finding {
     let size = open.stat.size;
     let (start, end) = match next_piece(fs, open, offset) {
         Ok(Some(piece)) => piece,
         Ok(None) => return Finding::StreamEnded { whole: false },
         Err(error) => return stream_failed("find data", &error),
     };
-    let wanted = bytes.min(end.min(size).saturating_sub(start));
+    let most = match hashed {
+        false => bytes,
+        true if start > offset => 0,
+        true => bytes - start % bytes,
+    };
+    let wanted = most.min(end.min(size).saturating_sub(start));
     let mut data = vec![0; usize::try_from(wanted).expect("a chunk fits into memory")];
     match fs.read_at(&open.file, start, &mut data) {
         Ok(read) if read == data.len() => Finding::Chunk {
             offset: start.min(size),
+            hash: (hashed && !data.is_empty()).then(|| BlockHash::of(&data)),
             data: data.into(),
         },
         Ok(_) => Finding::StreamEnded { whole: false },

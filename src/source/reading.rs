@@ -127,8 +127,9 @@ impl Shared {
                 stream,
                 offset,
                 bytes,
+                hashed,
             } => match self.stream(*stream) {
-                Some(open) => read_chunk(&self.fs, &open, *offset, *bytes),
+                Some(open) => read_chunk(&self.fs, &open, *offset, *bytes, *hashed),
                 // Closed meanwhile: what it would have held counts for nobody.
                 None => Finding::StreamEnded { whole: false },
             },

@@ -4,6 +4,7 @@
 //! Names are bytes, as they are to the kernel: nothing in osync assumes that they are text.
 
 mod acl;
+mod block;
 mod entry;
 mod filter;
 mod limits;
@@ -12,6 +13,7 @@ mod owners;
 mod path;
 mod view;
 
+pub use block::{BLOCK_BYTES_MAX, BLOCK_HASH_BYTES, BLOCKS_MAX, BlockHash, ContentHasher};
 pub use entry::{Body, Entry, Kind, Metadata, State, Time, XATTRS_BYTES_MAX, Xattrs};
 pub use filter::{Filter, InvalidRule, PATTERN_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rule};
 pub use limits::{

@@ -8,8 +8,8 @@ use crate::report::{
     Limit, ProblemsReport, QueueReport, RateLimits, Shortage, Status, TransferReport,
 };
 use crate::tree::{
-    Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange, OwnerTables, RelPath,
-    State, TargetLimits, Time,
+    BlockHash, Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange,
+    OwnerTables, RelPath, State, TargetLimits, Time,
 };
 
 /// Version of the protocol. Peers with another major number refuse each other.
@@ -127,16 +127,34 @@ pub enum Change {
         /// Their digest or themselves.
         page: Page,
     },
-    /// The next piece of a large file or of one with holes: a hole, then data.
+    /// A range of what the sink holds at a path is to be the base of a stream: the sink copies it, and answers
+    /// with the hashes of the blocks that it has copied.
+    Base {
+        /// The stream, unique in the session.
+        stream: u64,
+        /// Where the base lies.
+        path: RelPath,
+        /// Where the range begins, a multiple of `block`; behind all that was told of the stream.
+        offset: u64,
+        /// Bytes of the range; at most [`BLOCKS_MAX`](crate::tree::BLOCKS_MAX) blocks.
+        bytes: u64,
+        /// Bytes of a block, the last one of the file apart; at most
+        /// [`BLOCK_BYTES_MAX`](crate::tree::BLOCK_BYTES_MAX).
+        block: u64,
+        /// Bytes of the whole file.
+        size: u64,
+    },
+    /// The next piece of a large file or of one with holes: what is kept of the base, a hole, then data.
     Chunk {
         /// The stream, unique in the session.
         stream: u64,
         /// Bytes of the file before this piece, 0 in the first.
         offset: u64,
+        /// Bytes that are as in the base: whole blocks of which the sink has told the hashes.
+        kept: u64,
         /// Bytes of the hole.
         hole: u64,
-        /// The data; at most [`super::PAYLOAD_BYTES_MAX`], and none only at the end of a file that ends
-        /// with a hole.
+        /// The data; at most [`super::PAYLOAD_BYTES_MAX`], and none only behind something else.
         data: Bytes,
         /// Bytes of the whole file, in every piece the same.
         size: u64,
@@ -149,6 +167,8 @@ pub enum Change {
         path: RelPath,
         /// Metadata of the file; its size is the length of the stream.
         meta: Metadata,
+        /// Of a stream with a base the hash of the whole file, without which it is not published.
+        hash: Option<BlockHash>,
     },
     /// The stream is void: free its stage.
     Abandon {
@@ -198,6 +218,7 @@ impl Change {
                         .map(|e| ENTRY_COST + e.name.as_bytes().len())
                         .sum::<usize>()
             }
+            Self::Base { path, .. } => path.len(),
             Self::Chunk { data, .. } => data.len(),
             Self::Publish { path, meta, .. } => path.len() + xattrs_cost(meta),
             Self::Abandon { .. } => 0,
@@ -282,7 +303,7 @@ pub struct Outcome {
     pub refused: Vec<(u32, Refusal)>,
     /// Entries whose directory the sink had to make.
     pub made: Vec<u32>,
-    /// The answer to a listing.
+    /// The answer to a listing or to the question for a base.
     pub answer: Option<Answer>,
 }
 
@@ -308,14 +329,14 @@ pub enum Refusal {
     Kept,
 }
 
-/// Answer to a listing: names at which the source must look again.
+/// Answer to a listing: names at which the source must look again. Or what the sink holds of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The range is the same on the sink.
     Equal,
     /// The digest differs: send the entries.
     Different,
-    /// The sink has no such directory.
+    /// The sink has no such directory, or nothing of the file from there on.
     Missing,
     /// Names in the range, sorted.
     Names {
@@ -330,6 +351,9 @@ pub enum Answer {
     },
     /// The sink could not list the directory: errno.
     Failed(i32),
+    /// The blocks of a base from its offset on, at most [`BLOCKS_MAX`](crate::tree::BLOCKS_MAX); none where
+    /// the sink holds no whole block of data.
+    Blocks(Vec<Option<BlockHash>>),
 }
 
 /// Messages on the command channel, both directions.

@@ -9,7 +9,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use crate::endpoint::PROMPT;
 use crate::wait::wait_for;
 
-/// A device with room for an ext4.
+/// A device with room for a file system.
 pub struct Disk {
     /// What it holds.
     pub image: PathBuf,
@@ -27,11 +27,17 @@ impl Disk {
         }
     }
 
-    /// Makes an empty file system, and mounts it.
+    /// Makes an empty ext4, and mounts it.
     pub fn mount_anew(&self, at: &Path) {
         run("mkfs.ext4", &["-q", "-F", &self.device]);
         self.mount(at);
         fs::remove_dir(at.join("lost+found")).unwrap();
+    }
+
+    /// The same with an XFS, whose files may share what they hold.
+    pub fn mount_sharing(&self, at: &Path) {
+        run("mkfs.xfs", &["-q", "-f", "-m", "reflink=1", &self.device]);
+        self.mount(at);
     }
 
     /// Mounts the file system that is there.

@@ -23,6 +23,7 @@ mod background;
 mod bad_input;
 mod chaos;
 mod compression;
+mod deltas;
 mod fidelity;
 mod filters;
 mod frozen_peer;

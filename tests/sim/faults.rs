@@ -95,6 +95,8 @@ pub struct Faults {
     pub audit_ms: u64,
     /// What the backlog may use when the source starts.
     pub rate_limits: RateLimits,
+    /// The target holds some files in another form at the start.
+    pub older_target: bool,
     pub without: Option<Rule>,
 }
 
@@ -146,6 +148,7 @@ impl Faults {
             names_apart: false,
             audit_ms: 0,
             rate_limits: RateLimits::default(),
+            older_target: false,
             without: None,
         }
     }
@@ -233,6 +236,7 @@ impl Faults {
             faults.audit_ms = 1 + rng.below(3000) as u64;
         }
         faults.compressing = rng.once_in(3);
+        faults.older_target = faults.filter.is_empty() && Rng::new(seed ^ 0x01de).once_in(2);
         faults.remember_little(Rng::new(seed ^ 0x1177));
         if rng.once_in(2) {
             faults.look_names = 1 + rng.below(3);

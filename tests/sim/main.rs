@@ -72,6 +72,7 @@ fn every_rule_is_needed() {
         Rule::ParentMetadata,
         Rule::PutBack,
         Rule::RefusedWaits,
+        Rule::SameHash,
     ];
     let mut unseen = Vec::new();
     for rule in rules {

@@ -1,6 +1,7 @@
 //! Named histories: each rule of order, and each bug that was found. Each test tells its history in
 //! the order in which it breaks a replicator without the rule.
 
+mod deltas;
 mod durability;
 mod filters;
 mod flush;

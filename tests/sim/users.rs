@@ -96,7 +96,7 @@ impl Users {
 
     fn fresh(&mut self) -> Vec<u8> {
         self.counter = self.counter.wrapping_add(1).max(1);
-        let size = 2 + 2 * self.rng.below(9);
+        let size = 2 + 2 * self.rng.below(12);
         vec![self.counter; size]
     }
 
@@ -116,6 +116,27 @@ impl Users {
                 .expect("room");
             disk.set_writer(ino, false);
         }
+    }
+
+    /// Changes a page, appends or cuts off, as databases and logs do.
+    fn change_part(&mut self, disk: &mut Disk, ino: Ino, path: &RelPath) {
+        let size = disk.content(ino).expect("an open file").len();
+        let at = match self.rng.below(3) {
+            0 => size,
+            _ => self.rng.below(size + 1),
+        };
+        self.counter = self.counter.wrapping_add(1).max(1);
+        let page = vec![self.counter; 1 + self.rng.below(4)];
+        disk.set_writer(ino, true);
+        if at > 0 && self.rng.once_in(4) {
+            self.say(&format!("cut off {path} at {at}"));
+            disk.truncate(ino, at as u64).expect("an open file");
+        } else {
+            self.say(&format!("write {path} at {at}"));
+            disk.write_at(ino, at as u64, &page).expect("room");
+        }
+        self.record(disk);
+        disk.set_writer(ino, false);
     }
 
     pub fn finish_writing(&mut self, disk: &mut Disk) {
@@ -189,6 +210,10 @@ impl Users {
             (Some(Kind::File), 4) if self.writing.is_none() && self.rng.once_in(2) => {
                 let ino = self.come_by(disk, dir, &name);
                 self.holes(disk, ino, &path);
+            }
+            (Some(Kind::File), _) if self.writing.is_none() && !self.rng.once_in(4) => {
+                let ino = self.come_by(disk, dir, &name);
+                self.change_part(disk, ino, &path);
             }
             (Some(Kind::File), _) => {
                 self.say(&format!("write {path}"));

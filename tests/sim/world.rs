@@ -113,6 +113,10 @@ pub struct World {
     power_was_cut: bool,
     /// Content sent to the sink, in bytes.
     content_sent: u64,
+    /// Content that the sink was told to keep, in bytes.
+    content_kept: u64,
+    /// Times that the sink was asked what it holds of a file.
+    bases_asked: u64,
     /// Pages listed to find the names of linked inodes.
     searched: u64,
     /// The last answer to a flush: whether it was complete, and with how many problems.
@@ -202,6 +206,8 @@ impl World {
             power_was_cut: false,
             flushed: None,
             content_sent: 0,
+            content_kept: 0,
+            bases_asked: 0,
             searched: 0,
             flush_lost: Vec::new(),
             faults,
@@ -220,11 +226,40 @@ impl World {
         world.dst.disk().sync();
         world.note_limits();
         world.users().record(&world.src.disk());
+        if world.faults.older_target {
+            world.leave_older_files();
+        }
         world.start_source();
         if !world.faults.sinks_away_at_start {
             world.start_sink();
         }
         world
+    }
+
+    /// The target holds some files in another form, as another tool may have left them.
+    fn leave_older_files(&mut self) {
+        let (src, mut dst) = (self.src.disk(), self.dst.disk());
+        for (path, ino) in src.paths() {
+            let is_file = src.stat(ino).is_ok_and(|stat| stat.kind == Kind::File);
+            let Some((dir, name)) = path.split().filter(|(dir, _)| dir.is_root() && is_file) else {
+                continue;
+            };
+            let mut content = src.content(ino).expect("a file").to_vec();
+            match self.rng.below(3) {
+                0 => content.truncate(content.len() / 2),
+                1 => content.iter_mut().take(2).for_each(|byte| *byte ^= 0x80),
+                _ => content.extend_from_within(..content.len().min(3)),
+            }
+            let dir = dst.find(&dir).expect("a root");
+            let made = dst.create(dir, &name, Kind::File, &content);
+            let ino = made.expect("a free name");
+            // The same size and time would hide it from everybody.
+            let mut meta = dst.stat(ino).expect("a file").metadata(Vec::new());
+            meta.mtime.secs = -100;
+            dst.set_meta(ino, &meta).expect("a file");
+        }
+        dst.sync();
+        self.users().record(&dst);
     }
 
     pub fn users(&self) -> std::sync::MutexGuard<'_, Users> {
@@ -256,6 +291,9 @@ impl World {
             streams_max: STREAMS_MAX.min(self.faults.remembered.streams_max),
             visits_max: 4,
             chunk_bytes: 4,
+            base_bytes_min: 8,
+            block_bytes: 4,
+            base_blocks: 3,
             page_names: self.faults.page_names,
             look_names: self.faults.look_names,
             links_max: self.faults.links_max,
@@ -496,6 +534,7 @@ impl World {
                 }
                 source::Action::SendData { peer, message } => {
                     self.content_sent += content_of(&message);
+                    self.note_base(&message);
                     if let Some((_, wire)) = self.wires.get_mut(&peer.0) {
                         if self.trace && matches!(message, wire::message::ToSink::Change { .. }) {
                             println!("      s: {message:?}");
@@ -592,10 +631,10 @@ impl World {
                 stream,
                 offset,
                 bytes,
-            } => process
-                .streams
-                .get(stream)
-                .map_or(gone, |open| read_chunk(&self.src, open, *offset, *bytes)),
+                hashed,
+            } => process.streams.get(stream).map_or(gone, |open| {
+                read_chunk(&self.src, open, *offset, *bytes, *hashed)
+            }),
             Order::EndStream {
                 stream,
                 path,
@@ -639,6 +678,20 @@ impl World {
             ) {
                 self.users().read_while_open.insert(dir.join(&name.name));
             }
+        }
+    }
+
+    fn note_base(&mut self, message: &ToSink) {
+        match message {
+            ToSink::Change {
+                change: Change::Base { .. },
+                ..
+            } => self.bases_asked += 1,
+            ToSink::Change {
+                change: Change::Chunk { kept, .. },
+                ..
+            } => self.content_kept += kept,
+            _ => {}
         }
     }
 

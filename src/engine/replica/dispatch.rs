@@ -71,7 +71,7 @@ impl Replica {
             }
             while self.free(lane, LOOK_COST) && self.dispatch_look(now, lane, out) {}
             self.dispatch_walk(now, lane, out);
-            self.dispatch_streams(lane, out);
+            self.dispatch_streams(now, lane, out);
         }
         self.note_whole(now);
     }
@@ -482,6 +482,7 @@ impl Replica {
         let count = visit.looks.len().min(names_max);
         let candidates: Vec<Name> = visit.looks.drain(..count).collect();
         let suspects = visit.suspects.clone();
+        let lacks = visit.lacks.clone();
         // The listing may not have told that a name is a directory: what is distrusted here is so below it.
         let open_below = rescan.suspicion.is_some();
         // What stands for an event that was lost is told to all names, as that would be.
@@ -514,6 +515,7 @@ impl Replica {
             let wish = Waiting {
                 touched,
                 open_below,
+                without_base: rescan.fresh || lacks.binary_search(&name).is_ok(),
                 ..wish
             };
             match self.further(&path, &wish, &names) {
@@ -548,8 +550,9 @@ impl Replica {
         self.limits.streams_max.saturating_sub(open + promised)
     }
 
-    fn dispatch_streams(&mut self, lane: Lane, out: &mut Vec<Action>) {
+    fn dispatch_streams(&mut self, now: Now, lane: Lane, out: &mut Vec<Action>) {
         let chunk = self.limits.chunk_bytes;
+        let room = chunk.max(SMALL_COST) + ENTRY_COST as u64;
         let idle: Vec<u64> = self
             .streams
             .iter()
@@ -557,16 +560,27 @@ impl Replica {
             .map(|(&id, _)| id)
             .collect();
         for id in idle {
+            if !self.free(lane, room) {
+                return;
+            }
+            if self.ask_for_base(now, id, out) && !self.free(lane, room) {
+                return;
+            }
             let stream = &self.streams[&id];
+            if stream.awaits_base() {
+                continue;
+            }
             if stream.offset < stream.meta.size {
-                if !self.free(lane, chunk + ENTRY_COST as u64) {
-                    return;
-                }
-                let (offset, bytes) = (stream.offset, chunk.min(stream.meta.size - stream.offset));
+                let offset = stream.offset;
+                let (bytes, hashed) = match &stream.base {
+                    Some(_) => (self.limits.block_bytes, true),
+                    None => (chunk.min(stream.meta.size - offset), false),
+                };
                 let order = Order::ReadChunk {
                     stream: id,
                     offset,
                     bytes,
+                    hashed,
                 };
                 self.mark_busy(id);
                 self.begin(

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::{Looks, Reading, Renaming, Replica, Sent, Stream, Subject, Work};
+use bytes::Bytes;
+
+use super::base::Piece;
+use super::{Looks, Reading, Renaming, Replica, Rule, Sent, Stream, Subject, Work};
 use crate::engine::footprint::Footprint;
 use crate::engine::ledger::{Failure, Side};
 use crate::engine::queue::{Waiting, Want};
@@ -11,7 +14,7 @@ use crate::engine::throttle::Cost;
 use crate::engine::walk::{Rescan, Step, Subdir};
 use crate::engine::work::{Finding, Links, Listed, Seen};
 use crate::engine::{Now, Since, Stamp, Ticket};
-use crate::tree::{Body, Digest, Entry, Kind, Name, NameRange, RelPath, State};
+use crate::tree::{BlockHash, Body, Digest, Entry, Kind, Name, NameRange, RelPath, State};
 use crate::wire::message::{Change, Lane, Page};
 
 /// Pages up to this many entries are sent without asking by digest first.
@@ -147,8 +150,8 @@ impl Replica {
             (Work::List { visit }, Finding::Listed(listed)) => {
                 self.listed(now, lane, visit, *listed, out)
             }
-            (Work::Chunk { stream }, Finding::Chunk { offset, data }) => {
-                self.chunk(now, stream, offset, data, out);
+            (Work::Chunk { stream }, Finding::Chunk { offset, data, hash }) => {
+                self.chunk(now, stream, (offset, data, hash), out);
             }
             (Work::StreamEnd { stream }, Finding::StreamEnded { whole }) => {
                 self.stream_ended(now, stream, whole, out);
@@ -265,9 +268,10 @@ impl Replica {
                         read_pos,
                         offset: 0,
                         busy: false,
+                        base: None,
                         refused: None,
                     };
-                    self.streams.insert(stream, begun);
+                    self.begin_stream(stream, begun);
                 }
                 Seen::Unread if visit.is_some() => unread.push_back(name),
                 other => {
@@ -645,7 +649,14 @@ impl Replica {
 
     // ---- streams -------------------------------------------------------------------------------
 
-    fn chunk(&mut self, now: Now, id: u64, offset: u64, data: bytes::Bytes, out: &mut Vec<Action>) {
+    fn chunk(
+        &mut self,
+        now: Now,
+        id: u64,
+        (offset, data, hash): (u64, Bytes, Option<BlockHash>),
+        out: &mut Vec<Action>,
+    ) {
+        let trusts = !self.limits.keeps(Rule::SameHash);
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -657,20 +668,19 @@ impl Replica {
         }
         let (lane, stamp) = (stream.lane, stream.wish.stamp);
         let before = std::mem::replace(&mut stream.offset, end);
-        self.number(
-            now,
-            lane,
-            stamp,
-            Change::Chunk {
-                stream: id,
-                offset: before,
-                hole: offset - before,
-                data,
-                size,
-            },
-            Subject::Stage { stream: id },
-            out,
-        );
+        let found = Piece {
+            offset: before,
+            kept: 0,
+            hole: offset - before,
+            data,
+        };
+        let told = match &mut stream.base {
+            Some(base) => base.without_same(found, hash, trusts),
+            None => Some(found),
+        };
+        let Some(piece) = told else { return };
+        let change = piece.into_chunk(id, size);
+        self.number(now, lane, stamp, change, Subject::Stage { stream: id }, out);
     }
 
     fn stream_ended(&mut self, now: Now, id: u64, whole: bool, out: &mut Vec<Action>) {
@@ -689,6 +699,7 @@ impl Replica {
             while_open,
             links,
             read_pos,
+            base,
             ..
         } = stream;
         self.note_sent(now, lane, &path, while_open);
@@ -703,6 +714,7 @@ impl Replica {
                 stream: id,
                 path: path.clone(),
                 meta,
+                hash: base.map(|base| base.hash()),
             };
             let subject = Subject::Publish {
                 path: path.clone(),

@@ -426,6 +426,19 @@ impl Replica {
         self.recheck(now, path.clone(), wish.stamp);
     }
 
+    /// What happened under a name that had a problem is told to the others of its inode by the retry, which
+    /// belongs to no flush (seed 56286699743398). Now that the problem is over, every flush waits for them.
+    pub(super) fn look_at_others(&mut self, now: Now, path: &RelPath, stamp: Stamp) {
+        let Some(group) = self.links.of(path) else {
+            return;
+        };
+        let others: Vec<RelPath> = group.others(path).cloned().collect();
+        for other in others {
+            let look = Waiting::new(stamp, Want::State);
+            self.live.put(now.ms, other, look);
+        }
+    }
+
     /// Looks at a name again a little later, to see how many names its inode has by then.
     pub(super) fn recheck(&mut self, now: Now, path: RelPath, stamp: Stamp) {
         let again = Waiting {

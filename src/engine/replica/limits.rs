@@ -2,6 +2,7 @@
 
 use crate::engine::queue::HoldOff;
 use crate::engine::walk::PAGE_NAMES_MAX;
+use crate::tree::{BLOCK_BYTES_MAX, BLOCKS_MAX};
 
 /// Limits of what is remembered: of each replica, but for the last ones.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,12 @@ pub struct Limits {
     pub chunk_bytes: u64,
     /// Names that one look takes.
     pub look_names: usize,
+    /// Files below this are not compared with what the sink holds of them, in bytes.
+    pub base_bytes_min: u64,
+    /// Bytes of a block that is compared by its hash, at most [`BLOCK_BYTES_MAX`].
+    pub block_bytes: u64,
+    /// Blocks that the sink is asked for at once, at most [`BLOCKS_MAX`].
+    pub base_blocks: usize,
     /// Names in one page of a listing, at most [`PAGE_NAMES_MAX`].
     pub page_names: usize,
     /// Names of entries with several names that are remembered.
@@ -67,6 +74,8 @@ pub enum Rule {
     PutBack,
     /// 15: a refused entry waits again.
     RefusedWaits,
+    /// 30: of a base is kept what has the hash of what was read.
+    SameHash,
 }
 
 impl Limits {
@@ -93,6 +102,9 @@ impl Default for Limits {
             visits_max: 32,
             chunk_bytes: 256 * 1024,
             look_names: 128,
+            base_bytes_min: 1024 * 1024,
+            block_bytes: BLOCK_BYTES_MAX,
+            base_blocks: BLOCKS_MAX,
             page_names: PAGE_NAMES_MAX,
             links_max: 32_768,
             rescans_max: 4096,

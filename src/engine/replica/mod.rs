@@ -8,8 +8,10 @@
 //! - `findings` turns what was read into numbered messages.
 //! - `losses` counts what the target cannot hold.
 //! - `outcomes` takes the sink's answers and marks, and puts back what was not done.
+//! - `base` compares large files with what the sink holds of them.
 //! - `further` tells entries with several names, `gather` finds the names that nobody told.
 
+mod base;
 mod dispatch;
 mod findings;
 mod further;
@@ -19,6 +21,7 @@ mod losses;
 mod outcomes;
 mod standing;
 
+use base::Base;
 pub(crate) use findings::close_streams;
 pub use limits::{Limits, Rule};
 use losses::Losses;
@@ -153,7 +156,10 @@ struct Stream {
     read_pos: u64,
     /// Where the last piece numbered has ended.
     offset: u64,
+    /// A piece is being read, or its end looked at.
     busy: bool,
+    /// What the sink holds of it already; `None` if it is sent as it is.
+    base: Option<Base>,
     /// The sink has refused a piece of it, with this number.
     refused: Option<(u64, Refusal)>,
 }
@@ -190,6 +196,10 @@ enum Subject {
         path: RelPath,
         touched: bool,
     },
+    /// The question what the sink holds of a streamed file.
+    Base {
+        stream: u64,
+    },
     /// A piece of a stream, or its end without a file.
     Stage {
         stream: u64,
@@ -200,7 +210,7 @@ impl Subject {
     fn entries(&self) -> usize {
         match self {
             Self::Entries { names, .. } => names.len(),
-            Self::Stage { .. } => 0,
+            Self::Base { .. } | Self::Stage { .. } => 0,
             _ => 1,
         }
     }
@@ -214,7 +224,7 @@ impl Subject {
             }
             Self::DirMeta(path) | Self::Publish { path, .. } => path.len(),
             Self::Rename { from, to, .. } => from.len() + to.len(),
-            Self::Listing { .. } | Self::Stage { .. } => 0,
+            Self::Listing { .. } | Self::Base { .. } | Self::Stage { .. } => 0,
         }
     }
 }
@@ -384,7 +394,10 @@ impl Replica {
                 let wish = match (touch, is_dir) {
                     (Touch::Attributes, true) => Waiting::new(stamp, Want::DirMeta),
                     (Touch::Attributes, false) => Waiting::new(stamp, Want::Attributes),
-                    (Touch::Name, _) => Waiting::new(stamp, Want::State),
+                    (Touch::Name, _) => Waiting {
+                        without_base: true,
+                        ..Waiting::new(stamp, Want::State)
+                    },
                     (Touch::Arrived, _) => self.arrival(stamp, *is_dir),
                     (Touch::Content | Touch::Closed, _) => {
                         Waiting::new(stamp, Want::State).with_content(stamp.pos)
@@ -501,6 +514,12 @@ impl Replica {
             };
             for (path, wish) in moved {
                 if let Some(path) = path.moved(&from, &to) {
+                    // Under the new name the sink may have what a new file is to replace.
+                    let without_base = wish.without_base && is_dir;
+                    let wish = Waiting {
+                        without_base,
+                        ..wish
+                    };
                     self.queue(lane).put(now.ms, path, wish);
                 }
             }
@@ -757,7 +776,7 @@ impl Replica {
     fn close_stream(&mut self, now: Now, id: u64, out: &mut Vec<Action>) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
         out.push(Action::CloseStream { stream: id });
-        if stream.offset > 0 && self.link.is_some() {
+        if stream.has_stage() && self.link.is_some() {
             self.number(
                 now,
                 stream.lane,

@@ -107,6 +107,9 @@ impl Replica {
                     // Metadata alone may have made a directory good, and tells nothing of the one above.
                     self.parent_meta(now, Lane::Backlog, &dir, stamp);
                 }
+                if problem.touched {
+                    self.look_at_others(now, &path, stamp);
+                }
                 let rescan = self.of_forgotten(&path, stamp);
                 self.compare(Lane::Backlog, path, rescan);
             }
@@ -154,7 +157,7 @@ impl Replica {
                 return;
             };
             message.refused.push(at);
-            if let Subject::Stage { stream } = message.subject {
+            if let Subject::Base { stream } | Subject::Stage { stream } = message.subject {
                 self.piece_refused(now, number, stream, refusal);
                 continue;
             }
@@ -166,6 +169,13 @@ impl Replica {
                 _ => None,
             };
             let wish = sent.wish_again(stamp);
+            // Whatever it was built on, the whole cannot be wrong.
+            let without_base =
+                refusal == Refusal::Mismatch && matches!(message.subject, Subject::Publish { .. });
+            let wish = Waiting {
+                without_base,
+                ..wish
+            };
             if let Some(path) = self.moved_since(number, &path) {
                 // The sink has moved, or will move, what it was to have by then.
                 let wish = wish.with_content(self.last_pos);
@@ -179,13 +189,13 @@ impl Replica {
         }
         self.made(stamp, number, &outcome.made);
         if let Some(answer) = outcome.answer
-            && let Some(InFlight {
-                subject: Subject::Listing { visit },
-                ..
-            }) = self.in_flight.get(&number)
+            && let Some(message) = self.in_flight.get(&number)
         {
-            let visit = *visit;
-            self.answered(now, lane, visit, answer);
+            match message.subject {
+                Subject::Listing { visit } => self.answered(now, lane, visit, answer),
+                Subject::Base { stream } => self.base_told(stream, answer),
+                _ => {}
+            }
         }
     }
 
@@ -290,7 +300,12 @@ impl Replica {
         let ended: Vec<_> = self.streams.iter().filter_map(refused).collect();
         for (id, (number, why)) in ended {
             if let Some(stream) = self.close_stream(now, id, out) {
-                self.refused(now, number, stream.lane, stream.path, stream.wish, why);
+                let without_base = stream.wish.without_base || why == Refusal::Mismatch;
+                let wish = Waiting {
+                    without_base,
+                    ..stream.wish
+                };
+                self.refused(now, number, stream.lane, stream.path, wish, why);
             }
         }
     }
@@ -364,7 +379,7 @@ impl Replica {
                 self.look_at_linked(lane, id);
             }
             Answer::Different if !full => visit.step = Step::List { full: true },
-            Answer::Different => visit.step = Step::List { full: false },
+            Answer::Different | Answer::Blocks(_) => visit.step = Step::List { full: false },
             Answer::Names {
                 lacks,
                 differs,
@@ -374,6 +389,7 @@ impl Replica {
                 for found in &mut visit.subdirs {
                     found.fresh |= lacks.binary_search(&found.name).is_ok();
                 }
+                visit.lacks = lacks.clone();
                 let mut names: Vec<Name> = lacks.into_iter().chain(differs).chain(excess).collect();
                 if visit.rescan.audit {
                     let dir = visit.dir.clone();
@@ -568,7 +584,7 @@ impl Replica {
                     self.queue(lane).put_now(now.ms, path, wish);
                 }
                 // The visit itself was set back to its listing; a stage was freed with the session.
-                Subject::Listing { .. } | Subject::Stage { .. } => {}
+                Subject::Listing { .. } | Subject::Base { .. } | Subject::Stage { .. } => {}
             }
             self.shed();
         }
@@ -630,7 +646,7 @@ impl Subject {
                     ..Sent::default()
                 },
             )),
-            Self::Listing { .. } | Self::Stage { .. } => None,
+            Self::Listing { .. } | Self::Base { .. } | Self::Stage { .. } => None,
         }
     }
 
@@ -708,7 +724,7 @@ impl InFlight {
             _ if !self.refused.is_empty() => Vec::new(),
             Subject::DirMeta(path) | Subject::Publish { path, .. } => vec![path.clone()],
             Subject::Rename { from, to, .. } => vec![from.clone(), to.clone()],
-            Subject::Listing { .. } | Subject::Stage { .. } => Vec::new(),
+            Subject::Listing { .. } | Subject::Base { .. } | Subject::Stage { .. } => Vec::new(),
         }
     }
 }
@@ -720,6 +736,7 @@ mod tests {
     use super::*;
     use crate::engine::replica::Limits;
     use crate::engine::wall::WallClock;
+    use crate::engine::work::{Inode, Links};
     use crate::tree::{Entry, State};
     use crate::wire::message::Change;
 
@@ -763,6 +780,41 @@ mod tests {
         };
         let outcomes = numbers.iter().map(|&n| (n, outcome.clone())).collect();
         replica.acknowledged(Now::default(), outcomes, applied, 0, Credit::default())
+    }
+
+    /// A retry belongs to no flush, and so does what it tells to the other names of the inode (seed 56286699743398).
+    #[test]
+    fn every_flush_waits_for_the_other_names_of_what_had_a_problem() {
+        let path = |name: &str| RelPath::new(name.as_bytes()).unwrap();
+        for touched in [false, true] {
+            let mut replica = with_two_sent();
+            let inode = Inode { dev: 1, ino: 1 };
+            let (count, changed) = (2, None);
+            for name in ["one", "other"] {
+                let links = Links {
+                    inode,
+                    count,
+                    changed,
+                };
+                assert!(replica.links.note(&path(name), links));
+            }
+            let failure = Failure {
+                side: Side::Source,
+                operation: "read",
+                errno: libc::EIO,
+                halted: false,
+                number: 0,
+                made: Since::Ms(0),
+            };
+            let now = Now::default();
+            replica.ledger.failed(now, path("one"), failure);
+            if touched {
+                replica.ledger.touch(&path("one"));
+            }
+            assert!(sane(&mut replica, &[], 1));
+            let look = replica.live.get(&path("other"));
+            assert_eq!(look.map(|look| look.stamp.pos), touched.then_some(0));
+        }
     }
 
     #[test]

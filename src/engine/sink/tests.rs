@@ -180,6 +180,7 @@ fn more_bytes_than_were_granted_end_the_session() {
             change: Change::Chunk {
                 stream: 1,
                 offset: 0,
+                kept: 0,
                 hole: 0,
                 data: bytes::Bytes::from_static(&[0; 256 * 1024]),
                 size: 1 << 30,

@@ -121,3 +121,63 @@ pub(crate) fn a_stage_can_be_cut_off<F: Fs>(on: &Fixture<F>) {
         "{too_long:?}"
     );
 }
+
+pub(crate) fn a_range_is_copied_once_and_for_all<F: Fs>(on: &Fixture<F>) {
+    let root = on.fs.root().unwrap();
+    let base = on.fs.stage().unwrap();
+    let size = 4 * BLOCK + 5;
+    let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+    on.fs.write_at(&base, 0, &content).unwrap();
+    let stage = on.fs.stage().unwrap();
+    on.fs.set_len(&stage, size).unwrap();
+    for range in [BLOCK..2 * BLOCK, 3 * BLOCK..size] {
+        on.fs.copy_range(&base, &stage, range).unwrap();
+    }
+    // Behind the end there is nothing to be copied.
+    assert!(
+        on.fs
+            .copy_range(&base, &stage, 4 * BLOCK..5 * BLOCK)
+            .is_err()
+    );
+    on.fs.set_len(&stage, size).unwrap();
+    // What becomes of the file does not show in the copy, nor the reverse.
+    on.fs.write_at(&base, BLOCK, &[0xff; 9]).unwrap();
+    on.fs.set_len(&base, 3 * BLOCK).unwrap();
+    on.fs.write_at(&stage, 3 * BLOCK, b"new").unwrap();
+    let meta = Metadata {
+        size,
+        ..on.meta(Kind::File)
+    };
+    on.fs.publish(stage, &root, &name("copy"), &meta).unwrap();
+    let (copy, _) = on.fs.open(&root, &name("copy")).unwrap();
+    assert_eq!(data_of(on, &copy), [1..2, 3..5]);
+    let mut expected = content;
+    expected[..BLOCK as usize].fill(0);
+    expected[2 * BLOCK as usize..3 * BLOCK as usize].fill(0);
+    expected[3 * BLOCK as usize..][..3].copy_from_slice(b"new");
+    assert!(on.read(&root, "copy") == expected);
+}
+
+pub(crate) fn a_range_becomes_a_hole<F: Fs>(on: &Fixture<F>) {
+    let root = on.fs.root().unwrap();
+    let stage = on.fs.stage().unwrap();
+    let size = 4 * BLOCK;
+    on.fs
+        .write_at(&stage, 0, &vec![b'x'; size as usize])
+        .unwrap();
+    on.fs.punch(&stage, BLOCK..3 * BLOCK).unwrap();
+    let meta = Metadata {
+        size,
+        ..on.meta(Kind::File)
+    };
+    on.fs.publish(stage, &root, &name("file"), &meta).unwrap();
+    let (file, _) = on.fs.open(&root, &name("file")).unwrap();
+    assert_eq!(data_of(on, &file), [0..1, 3..4]);
+    let content = on.read(&root, "file");
+    assert_eq!(content.len() as u64, size);
+    assert!(
+        content[BLOCK as usize..3 * BLOCK as usize]
+            .iter()
+            .all(|&b| b == 0)
+    );
+}

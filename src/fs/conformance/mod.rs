@@ -71,6 +71,7 @@ macro_rules! cases {
             content_comes_back, a_stage_shows_nowhere, publish_replaces_all_but_directories,
             only_regular_files_open, open_files_outlive_their_names, a_writer_shows, sync_succeeds,
             holes_are_found, holes_take_no_room, a_stage_can_be_cut_off,
+            a_range_is_copied_once_and_for_all, a_range_becomes_a_hole,
             files_keep_metadata, times_are_exact, special_entries_keep_metadata,
             directories_keep_metadata, xattrs_become_exactly_these, set_file_meta_is_in_place,
             set_file_meta_refuses_what_differs, links_are_counted, link_gives_one_more_name,

@@ -242,6 +242,18 @@ impl Fs for MemoryFs {
         self.step(Call::Change)?.write_at(file.0.ino, offset, data)
     }
 
+    fn copy_range(&self, from: &MemoryFile, to: &MemoryFile, range: Range<u64>) -> io::Result<()> {
+        let mut data = vec![0; content::place(range.end - range.start)?];
+        if self.read_at(from, range.start, &mut data)? < data.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.write_at(to, range.start, &data)
+    }
+
+    fn punch(&self, file: &MemoryFile, range: Range<u64>) -> io::Result<()> {
+        self.step(Call::Change)?.punch(file.0.ino, range)
+    }
+
     fn set_len(&self, file: &MemoryFile, size: u64) -> io::Result<()> {
         self.step(Call::Change)?.truncate(file.0.ino, size)
     }

@@ -4,6 +4,7 @@
 //! PATH_MAX, and neither a symlink nor a mount that a user plants meanwhile leads out of the root.
 //! It needs Linux 5.6 (openat2) and a mounted /proc.
 
+mod copy;
 mod lease;
 mod link;
 mod metadata;
@@ -30,7 +31,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, SeekFrom};
+use rustix::fs::{AtFlags, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::{Fs, Stat};
@@ -347,6 +348,21 @@ impl Fs for RealFs {
 
     fn write_at(&self, file: &RealFile, offset: u64, data: &[u8]) -> io::Result<()> {
         file.file.write_all_at(data, offset)
+    }
+
+    fn copy_range(&self, from: &RealFile, to: &RealFile, range: Range<u64>) -> io::Result<()> {
+        copy::range(&from.file, &to.file, range)
+    }
+
+    fn punch(&self, file: &RealFile, range: Range<u64>) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let bytes = range.end - range.start;
+        Ok(rustix::fs::fallocate(
+            &file.file,
+            flags,
+            range.start,
+            bytes,
+        )?)
     }
 
     fn set_len(&self, file: &RealFile, size: u64) -> io::Result<()> {

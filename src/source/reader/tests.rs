@@ -56,13 +56,15 @@ fn opened(fs: &MemoryFs, inline_bytes_max: u64) -> OpenFile<MemoryFile> {
 }
 
 /// All pieces of at most 8 bytes, as the engine asks for them.
-fn pieces(fs: &MemoryFs, open: &OpenFile<MemoryFile>) -> Vec<Range<u64>> {
+fn pieces(fs: &MemoryFs, open: &OpenFile<MemoryFile>, hashed: bool) -> Vec<Range<u64>> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < open.stat.size {
-        let Finding::Chunk { offset, data } = read_chunk(fs, open, at, 8) else {
+        let Finding::Chunk { offset, data, hash } = read_chunk(fs, open, at, 8, hashed) else {
             panic!("the stream has ended at {at} after {found:?}")
         };
+        let expected = (hashed && !data.is_empty()).then(|| BlockHash::of(&data));
+        assert_eq!(hash, expected);
         at = offset + data.len() as u64;
         found.push(offset..at);
     }
@@ -101,8 +103,25 @@ fn a_stream_jumps_over_holes() {
     for (data, expected) in cases {
         let (fs, _) = source(data);
         let open = opened(&fs, 8);
-        assert_eq!(pieces(&fs, &open), expected);
+        assert_eq!(pieces(&fs, &open, false), expected);
         assert!(ends_whole(&fs, &open, false));
+    }
+}
+
+#[test]
+fn what_is_hashed_ends_with_its_block() {
+    type Ranges = [Range<u64>];
+    let cases: [(&Ranges, &Ranges); 3] = [
+        (&[0..40], &[0..8, 8..16, 16..24, 24..32, 32..40]),
+        (
+            &[3..5, 20..36],
+            &[3..3, 3..5, 20..20, 20..24, 24..32, 32..36, 40..40],
+        ),
+        (&[], &[40..40]),
+    ];
+    for (data, expected) in cases {
+        let (fs, _) = source(data);
+        assert_eq!(pieces(&fs, &opened(&fs, 8), true), expected);
     }
 }
 
@@ -112,7 +131,7 @@ fn a_file_without_holes_is_read_in_full_whatever_is_punched_meanwhile() {
     let open = opened(&fs, 8);
     fs.disk().now.nanos += 1;
     fs.disk().punch(ino, 8..40).unwrap();
-    assert_eq!(pieces(&fs, &open).len(), 5);
+    assert_eq!(pieces(&fs, &open, false).len(), 5);
     assert!(!ends_whole(&fs, &open, false));
 }
 
@@ -127,21 +146,23 @@ fn what_was_cut_off_is_no_hole() {
     };
     change(&|disk| disk.truncate(ino, 24).unwrap());
     assert_eq!(
-        read_chunk(&fs, &open, 4, 8),
+        read_chunk(&fs, &open, 4, 8, false),
         Finding::Chunk {
             offset: 20,
-            data: Bytes::from_static(b"xxxx")
+            data: Bytes::from_static(b"xxxx"),
+            hash: None,
         }
     );
-    assert!(is_over(&read_chunk(&fs, &open, 24, 8)));
+    assert!(is_over(&read_chunk(&fs, &open, 24, 8, false)));
     assert!(!ends_whole(&fs, &open, false));
     // Longer than it was: what has come since is not read, and the change is noticed.
     change(&|disk| disk.write_at(ino, 60, b"new").unwrap());
     assert_eq!(
-        read_chunk(&fs, &open, 24, 8),
+        read_chunk(&fs, &open, 24, 8, false),
         Finding::Chunk {
             offset: SIZE,
-            data: Bytes::new()
+            data: Bytes::new(),
+            hash: None,
         }
     );
     assert!(!ends_whole(&fs, &open, false));

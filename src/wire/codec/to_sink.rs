@@ -11,7 +11,7 @@ use super::noun::{
     write_range, write_time,
 };
 use super::{Frames, WireError, malformed, require, split};
-use crate::tree::{Kind, RelPath};
+use crate::tree::{BLOCK_BYTES_MAX, BLOCK_HASH_BYTES, BLOCKS_MAX, BlockHash, Kind, RelPath};
 use crate::wire::message::{Change, Lane, Page, ToSink};
 
 const SYNCHRONISATION: u8 = 0;
@@ -25,6 +25,7 @@ const LISTING: u8 = 3;
 const CHUNK: u8 = 4;
 const PUBLISH: u8 = 5;
 const ABANDON: u8 = 6;
+const BASE: u8 = 7;
 
 const LANE_LIVE: u8 = 0;
 const LANE_BACKLOG: u8 = 1;
@@ -142,27 +143,52 @@ fn write_change(w: &mut Writer, change: &Change) {
             write_range(w, range);
             write_page(w, page);
         }
+        Change::Base {
+            stream,
+            path,
+            offset,
+            bytes,
+            block,
+            size,
+        } => {
+            w.array(7);
+            w.uint(BASE);
+            w.uint(*stream);
+            w.bin(path.as_bytes());
+            w.uint(*offset);
+            w.uint(*bytes);
+            w.uint(*block);
+            w.uint(*size);
+        }
         Change::Chunk {
             stream,
             offset,
+            kept,
             hole,
             data,
             size,
         } => {
-            w.array(6);
+            w.array(7);
             w.uint(CHUNK);
             w.uint(*stream);
             w.uint(*offset);
+            w.uint(*kept);
             w.uint(*hole);
             w.uint(data.len() as u64);
             w.uint(*size);
         }
-        Change::Publish { stream, path, meta } => {
-            w.array(4);
+        Change::Publish {
+            stream,
+            path,
+            meta,
+            hash,
+        } => {
+            w.array(5);
             w.uint(PUBLISH);
             w.uint(*stream);
             w.bin(path.as_bytes());
             write_metadata(w, meta);
+            w.bin_or_nil(hash.as_ref().map(|hash| hash.as_bytes().as_slice()));
         }
         Change::Abandon { stream } => {
             w.array(2);
@@ -241,12 +267,18 @@ fn read_change(r: &mut Reader<'_>, content: &mut Content) -> Result<Change, Wire
             let page = read_page(r, &range)?;
             Ok(Change::Listing { dir, range, page })
         }
-        (CHUNK, 6) => read_chunk(r, content),
-        (PUBLISH, 4) => {
+        (BASE, 7) => read_base(r),
+        (CHUNK, 7) => read_chunk(r, content),
+        (PUBLISH, 5) => {
             let (stream, path) = (r.uint("stream")?, read_path_below_root(r)?);
             let meta = read_metadata(r)?;
             require(meta.kind == Kind::File, "what is published is no file")?;
-            Ok(Change::Publish { stream, path, meta })
+            Ok(Change::Publish {
+                stream,
+                path,
+                meta,
+                hash: read_hash(r)?,
+            })
         }
         (ABANDON, 2) => Ok(Change::Abandon {
             stream: r.uint("stream")?,
@@ -268,22 +300,61 @@ fn read_rename(r: &mut Reader<'_>) -> Result<Change, WireError> {
     })
 }
 
+fn read_hash(r: &mut Reader<'_>) -> Result<Option<BlockHash>, WireError> {
+    if r.skip_nil() {
+        return Ok(None);
+    }
+    let bytes = r.bin(BLOCK_HASH_BYTES, "length of a hash")?;
+    let bytes = bytes.try_into();
+    bytes
+        .map(|bytes| Some(BlockHash::from_bytes(bytes)))
+        .map_err(|_| malformed("a hash is too short"))
+}
+
+fn read_base(r: &mut Reader<'_>) -> Result<Change, WireError> {
+    let (stream, path) = (r.uint("stream")?, read_path_below_root(r)?);
+    let (offset, bytes) = (r.uint("offset")?, r.uint("length")?);
+    let (block, size) = (r.uint("length of a block")?, r.uint("size")?);
+    require(
+        (1..=BLOCK_BYTES_MAX).contains(&block),
+        "a block is empty or too long",
+    )?;
+    let end = offset.checked_add(bytes);
+    require(
+        end.is_some_and(|end| end <= size && (end == size || end % block == 0)),
+        "a base ends within a block or beyond its file",
+    )?;
+    require(
+        offset % block == 0 && bytes > 0 && bytes.div_ceil(block) <= BLOCKS_MAX as u64,
+        "a base begins within a block, is empty or too long",
+    )?;
+    Ok(Change::Base {
+        stream,
+        path,
+        offset,
+        bytes,
+        block,
+        size,
+    })
+}
+
 fn read_chunk(r: &mut Reader<'_>, content: &mut Content) -> Result<Change, WireError> {
-    let (stream, offset, hole) = (r.uint("stream")?, r.uint("offset")?, r.uint("hole")?);
+    let (stream, offset) = (r.uint("stream")?, r.uint("offset")?);
+    let (kept, hole) = (r.uint("kept")?, r.uint("hole")?);
     let (len, size) = (r.uint("length")?, r.uint("size")?);
-    let start = offset.checked_add(hole);
+    let start = offset
+        .checked_add(kept)
+        .and_then(|end| end.checked_add(hole));
     let end = start.and_then(|start| start.checked_add(len));
     require(
         end.is_some_and(|end| end <= size),
         "a chunk ends beyond its file",
     )?;
-    require(
-        len > 0 || (hole > 0 && start == Some(size)),
-        "a chunk without data is no hole at the end of its file",
-    )?;
+    require(end != Some(offset), "a chunk is empty")?;
     Ok(Change::Chunk {
         stream,
         offset,
+        kept,
         hole,
         data: content.take(len)?,
         size,

@@ -6,7 +6,7 @@ use super::header::{Reader, Writer};
 use super::noun::read_name;
 use super::{Frames, WireError, malformed, require, single};
 use crate::report::Shortage;
-use crate::tree::Name;
+use crate::tree::{BLOCK_HASH_BYTES, BLOCKS_MAX, BlockHash, Name};
 use crate::wire::message::{
     ANSWER_NAMES_MAX, Answer, Credit, ENTRIES_MAX, OPERATION_BYTES_MAX, OUTCOMES_MAX, Outcome,
     Refusal, ToSource,
@@ -33,6 +33,10 @@ const DIFFERENT: u8 = 1;
 const MISSING: u8 = 2;
 const NAMES: u8 = 3;
 const FAILED: u8 = 4;
+const BLOCKS: u8 = 5;
+
+/// Stands for a block of which there is no hash. Should a block ever have this one, it is sent.
+const NO_HASH: [u8; BLOCK_HASH_BYTES] = [0; BLOCK_HASH_BYTES];
 
 /// Bytes of a data message to the source.
 #[must_use]
@@ -137,6 +141,12 @@ fn write_answer(w: &mut Writer, answer: &Answer) {
             w.flag(*more);
             return;
         }
+        Answer::Blocks(blocks) => {
+            w.array(2);
+            w.uint(BLOCKS);
+            w.bin(&block_bytes(blocks));
+            return;
+        }
         Answer::Failed(errno) => {
             w.array(2);
             w.uint(FAILED);
@@ -149,6 +159,12 @@ fn write_answer(w: &mut Writer, answer: &Answer) {
     };
     w.array(1);
     w.uint(code);
+}
+
+fn block_bytes(blocks: &[Option<BlockHash>]) -> Vec<u8> {
+    let hashes = blocks.iter();
+    let hashes = hashes.map(|hash| hash.map_or(NO_HASH, |hash| *hash.as_bytes()));
+    hashes.collect::<Vec<_>>().concat()
 }
 
 fn write_names(w: &mut Writer, names: &[Name]) {
@@ -273,8 +289,18 @@ fn read_answer(r: &mut Reader<'_>) -> Result<Answer, WireError> {
             more: r.flag("whether there is more in excess")?,
         }),
         (FAILED, 2) => Ok(Answer::Failed(r.i32("error number")?)),
+        (BLOCKS, 2) => read_blocks(r),
         _ => Err(malformed("no such answer")),
     }
+}
+
+fn read_blocks(r: &mut Reader<'_>) -> Result<Answer, WireError> {
+    let bytes = r.bin(BLOCKS_MAX * BLOCK_HASH_BYTES, "length of hashes")?;
+    let (hashes, rest) = bytes.as_chunks();
+    require(rest.is_empty(), "a hash is too short")?;
+    let hashes = hashes.iter();
+    let hashes = hashes.map(|hash| (*hash != NO_HASH).then(|| BlockHash::from_bytes(*hash)));
+    Ok(Answer::Blocks(hashes.collect()))
 }
 
 fn read_names(r: &mut Reader<'_>) -> Result<Vec<Name>, WireError> {

@@ -265,7 +265,7 @@ impl World {
         }
         match decode_to_sink(&packet) {
             Ok(ToSink::Change {
-                change: Change::Chunk { size, .. },
+                change: Change::Base { size, .. } | Change::Chunk { size, .. },
                 ..
             }) if size > FILE_BYTES_MAX => {}
             Ok(message) => self.data(connection, message),

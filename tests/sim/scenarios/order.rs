@@ -220,6 +220,7 @@ fn barrier_and_stream() {
     let chunk = Footprint::of(&Change::Chunk {
         stream: 1,
         offset: 0,
+        kept: 0,
         hole: 0,
         data: bytes::Bytes::from_static(b"x"),
         size: 1,
@@ -235,8 +236,19 @@ fn barrier_and_stream() {
         stream: 1,
         path: path("d/big"),
         meta: meta(1, 0),
+        hash: None,
+    });
+    let base = Footprint::of(&Change::Base {
+        stream: 1,
+        path: path("d/big"),
+        offset: 0,
+        bytes: 1,
+        block: 1,
+        size: 1,
     });
     assert!(!rename.waits_for(&chunk) && !chunk.waits_for(&rename));
+    assert!(!rename.waits_for(&base) && base.waits_for(&rename));
+    assert!(chunk.waits_for(&base) && base.waits_for(&chunk));
     assert!(publish.waits_for(&chunk) && publish.waits_for(&rename));
 }
 

@@ -836,6 +836,21 @@ impl World {
         std::mem::take(&mut self.content_sent)
     }
 
+    /// Content that the sink was told to keep since this was asked last, in bytes.
+    pub fn take_content_kept(&mut self) -> u64 {
+        std::mem::take(&mut self.content_kept)
+    }
+
+    /// How often the sink was asked what it holds of a file, since this was asked last.
+    pub fn take_bases_asked(&mut self) -> u64 {
+        std::mem::take(&mut self.bases_asked)
+    }
+
+    /// The sink was asked what it holds of a file.
+    pub fn has_asked_for_base(&self) -> bool {
+        self.bases_asked > 0
+    }
+
     /// Pages listed to find the names of linked inodes since this was asked last.
     pub fn take_searched(&mut self) -> u64 {
         std::mem::take(&mut self.searched)

@@ -11,8 +11,9 @@ use crate::report::{
     Shortage, SinkQueue,
 };
 use crate::tree::{
-    Body, Digest, Entry, Filter, FixedMode, FixedOwner, Kind, LimitKind, ListEntry, Metadata, Name,
-    NameRange, OwnerTables, RelPath, Rule, State, TargetLimits, Time, TimeRange,
+    BLOCK_BYTES_MAX, BLOCKS_MAX, BlockHash, Body, Digest, Entry, Filter, FixedMode, FixedOwner,
+    Kind, LimitKind, ListEntry, Metadata, Name, NameRange, OwnerTables, RelPath, Rule, State,
+    TargetLimits, Time, TimeRange,
 };
 use crate::wire::message::{
     Answer, Change, Command, Credit, ENTRIES_MAX, ErrorAnswer, ErrorCode, FlushResult, Lane,
@@ -152,10 +153,25 @@ fn listing() -> impl Strategy<Value = (NameRange, Page)> {
     })
 }
 
+fn hash() -> impl Strategy<Value = BlockHash> {
+    (1..=u128::MAX).prop_map(|hash| BlockHash::from_bytes(hash.to_le_bytes()))
+}
+
+/// Offset and length of a base, of its blocks, and of the file.
+fn base() -> impl Strategy<Value = (u64, u64, u64, u64)> {
+    let block = 1..=BLOCK_BYTES_MAX;
+    (block, any::<u32>(), 1..=BLOCKS_MAX as u64, any::<u32>()).prop_map(
+        |(block, before, blocks, behind)| {
+            let (offset, bytes) = (u64::from(before) * block, blocks * block);
+            (offset, bytes, block, offset + bytes + u64::from(behind))
+        },
+    )
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let chunk = (
         any::<u64>(),
-        any::<(u32, u32, u32)>(),
+        any::<(u32, u32, u32, u32)>(),
         vec(any::<u8>(), 0..300),
     );
     let rename = (
@@ -178,19 +194,36 @@ fn change() -> impl Strategy<Value = Change> {
             mtime
         }),
         (path(), listing()).prop_map(|(dir, (range, page))| Change::Listing { dir, range, page }),
-        chunk.prop_map(|(stream, (offset, hole, behind), data)| {
-            let hole = u64::from(hole) + u64::from(data.is_empty());
-            let behind = if data.is_empty() { 0 } else { behind.into() };
+        (any::<u64>(), path_below_root(), base()).prop_map(
+            |(stream, path, (offset, bytes, block, size))| Change::Base {
+                stream,
+                path,
+                offset,
+                bytes,
+                block,
+                size,
+            }
+        ),
+        chunk.prop_map(|(stream, (offset, kept, hole, behind), data)| {
+            let [offset, kept, hole, behind] = [offset, kept, hole, behind].map(u64::from);
+            let hole = hole + u64::from(data.is_empty());
             Change::Chunk {
                 stream,
-                offset: offset.into(),
+                offset,
+                kept,
                 hole,
-                size: u64::from(offset) + hole + data.len() as u64 + behind,
+                size: offset + kept + hole + data.len() as u64 + behind,
                 data: data.into(),
             }
         }),
-        (any::<u64>(), path_below_root(), publish)
-            .prop_map(|(stream, path, meta)| Change::Publish { stream, path, meta }),
+        (any::<u64>(), path_below_root(), publish, option::of(hash())).prop_map(
+            |(stream, path, meta, hash)| Change::Publish {
+                stream,
+                path,
+                meta,
+                hash,
+            }
+        ),
         any::<u64>().prop_map(|stream| Change::Abandon { stream }),
     ]
 }
@@ -238,6 +271,7 @@ fn answer() -> impl Strategy<Value = Answer> {
             more
         }),
         any::<i32>().prop_map(Answer::Failed),
+        vec(option::of(hash()), 0..9).prop_map(Answer::Blocks),
     ]
 }
 

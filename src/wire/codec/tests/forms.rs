@@ -92,6 +92,7 @@ forms!(change, CHANGES, Change,
     Change::DirMeta { .. } => "change dir meta",
     Change::Rename { .. } => "change rename",
     Change::Listing { .. } => "change listing",
+    Change::Base { .. } => "change base",
     Change::Chunk { .. } => "change chunk",
     Change::Publish { .. } => "change publish",
     Change::Abandon { .. } => "change abandon",
@@ -143,6 +144,7 @@ forms!(answer, ANSWERS, Answer,
     Answer::Missing => "answer missing",
     Answer::Names { .. } => "answer names",
     Answer::Failed(_) => "answer failed",
+    Answer::Blocks(_) => "answer blocks",
 );
 
 /// Every name, for comparison with the names of the samples' parts.

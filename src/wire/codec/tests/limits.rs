@@ -6,8 +6,8 @@ use super::samples::*;
 use super::*;
 use crate::report::Shortage;
 use crate::tree::{
-    Body, Entry, Kind, ListEntry, Metadata, NAME_BYTES_MAX, Name, NameRange, PATH_BYTES_MAX,
-    RelPath, State, Time, XATTRS_BYTES_MAX,
+    BLOCK_BYTES_MAX, BLOCKS_MAX, BlockHash, Body, Entry, Kind, ListEntry, Metadata, NAME_BYTES_MAX,
+    Name, NameRange, PATH_BYTES_MAX, RelPath, State, Time, XATTRS_BYTES_MAX,
 };
 use crate::wire::message::*;
 
@@ -116,6 +116,7 @@ fn headers_and_content() {
         change(Change::Chunk {
             stream: 1,
             offset: 0,
+            kept: 0,
             hole: 0,
             data: Bytes::from(vec![b'x'; len]),
             size: len as u64,
@@ -288,6 +289,7 @@ fn metadata_fields() {
             stream: 1,
             path: at,
             meta: metadata(kind, 0),
+            hash: None,
         })
     };
     refuses(publish(Kind::Symlink, path("p")), "is no file");
@@ -388,6 +390,7 @@ fn a_single_body_is_sent_without_a_copy() {
     let chunk = numbered(Change::Chunk {
         stream: 1,
         offset: 0,
+        kept: 0,
         hole: 0,
         data: body.clone(),
         size: 1000,
@@ -532,30 +535,93 @@ fn answers() {
 
 #[test]
 fn chunks_lie_within_their_files() {
-    let chunk = |offset, hole, data, size| {
+    let chunk = |offset, kept, hole, data, size| {
         change(Change::Chunk {
             stream: 1,
             offset,
+            kept,
             hole,
             data: Bytes::from_static(data),
             size,
         })
     };
     let most = u64::MAX;
-    for (offset, hole, size) in [
-        (most, 0, most),
-        (0, most, most),
-        (most, most, most),
-        (3, 4, 7),
+    for (offset, kept, hole, size) in [
+        (most, 0, 0, most),
+        (0, 0, most, most),
+        (0, most, 0, most),
+        (0, most, most, most),
+        (most, most, most, most),
+        (3, 0, 4, 7),
+        (3, 2, 2, 7),
     ] {
-        refuses(chunk(offset, hole, b"x", size), "ends beyond");
+        refuses(chunk(offset, kept, hole, b"x", size), "ends beyond");
     }
-    refuses(chunk(most, 1, b"", most), "ends beyond");
-    accepts(chunk(3, 4, b"x", 8));
-    accepts(chunk(most - 1, 0, b"x", most));
-    accepts(chunk(0, most, b"", most));
-    // What moves nothing on, or leaves the rest open, is no piece.
-    for (offset, hole, size) in [(0, 0, 0), (8, 0, 8), (3, 4, 8)] {
-        refuses(chunk(offset, hole, b"", size), "no hole at the end");
+    refuses(chunk(most, 0, 1, b"", most), "ends beyond");
+    refuses(chunk(most, 1, 0, b"", most), "ends beyond");
+    accepts(chunk(3, 0, 4, b"x", 8));
+    accepts(chunk(3, 2, 2, b"x", 8));
+    accepts(chunk(most - 1, 0, 0, b"x", most));
+    accepts(chunk(0, 0, most, b"", most));
+    accepts(chunk(0, most, 0, b"", most));
+    accepts(chunk(3, 4, 0, b"", 8));
+    accepts(chunk(3, 0, 4, b"", 8));
+    // What moves nothing on is no piece.
+    for (offset, size) in [(0, 0), (8, 8), (3, 8)] {
+        refuses(chunk(offset, 0, 0, b"", size), "a chunk is empty");
     }
+}
+
+#[test]
+fn bases_are_whole_blocks_of_their_files() {
+    let base = |offset, bytes, block, size| {
+        change(Change::Base {
+            stream: 1,
+            path: path("p"),
+            offset,
+            bytes,
+            block,
+            size,
+        })
+    };
+    let (most, blocks) = (BLOCK_BYTES_MAX, BLOCKS_MAX as u64);
+    accepts(base(0, blocks * most, most, blocks * most));
+    accepts(base(0, blocks, 1, u64::MAX));
+    accepts(base(8, 4, 4, 12));
+    accepts(base(8, 3, 4, 11));
+    for block in [0, most + 1] {
+        refuses(base(0, 1, block, 1), "a block is empty or too long");
+    }
+    for (offset, bytes, size) in [(8, 4, 11), (8, 3, 12), (0, u64::MAX, 8), (8, u64::MAX, 8)] {
+        refuses(
+            base(offset, bytes, 4, size),
+            "ends within a block or beyond",
+        );
+    }
+    for (offset, bytes, size) in [(8, 0, 8), (6, 2, 8), (0, 4 * (blocks + 1), 8000)] {
+        refuses(base(offset, bytes, 4, size), "is empty or too long");
+    }
+}
+
+#[test]
+fn hashes() {
+    let blocks = |count| {
+        let hash = BlockHash::from_bytes([7; 16]);
+        let blocks = std::iter::repeat_n([Some(hash), None], count).flatten();
+        acknowledged(Outcome {
+            answer: Some(Answer::Blocks(blocks.collect())),
+            ..Outcome::default()
+        })
+    };
+    accepts(blocks(BLOCKS_MAX / 2));
+    accepts(blocks(0));
+    refuses(blocks(BLOCKS_MAX / 2 + 1), "length of hashes is above");
+    let told = blocks(1);
+    let frames = told.encode();
+    let at = frames[0].len() - 34;
+    // One byte less of the last hash.
+    assert_eq!(frames[0][at..at + 2], [0xc4, 32]);
+    let mut short = frames[0][..frames[0].len() - 1].to_vec();
+    short[at + 1] = 31;
+    refuses_frames(&told, &[Bytes::from(short)], "a hash is too short");
 }

@@ -7,7 +7,8 @@ use serde_bytes::ByteBuf;
 use super::{Bytes, Message};
 use crate::report::Shortage;
 use crate::tree::{
-    Body, Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State, Time,
+    BlockHash, Body, Digest, Entry, Kind, ListEntry, Metadata, Name, NameRange, RelPath, State,
+    Time,
 };
 use crate::wire::message::{
     Answer, Change, Credit, Lane, Outcome, Page, Refusal, RegistrationRequest, ResumePoint, ToSink,
@@ -177,6 +178,7 @@ pub(super) fn compressible(data: Vec<u8>) -> ToSink {
     numbered(Change::Chunk {
         stream: 2,
         offset: 0,
+        kept: 0,
         hole: 0,
         data: Bytes::from(data),
         size: 1 << 36,
@@ -232,6 +234,7 @@ fn to_sink() -> Vec<(&'static str, ToSink)> {
             numbered(Change::Chunk {
                 stream: 2,
                 offset: 1 << 20,
+                kept: 0,
                 hole: 1 << 16,
                 data: Bytes::from_static(b"piece"),
                 size: 1 << 36,
@@ -242,8 +245,31 @@ fn to_sink() -> Vec<(&'static str, ToSink)> {
             numbered(Change::Chunk {
                 stream: 2,
                 offset: 5,
+                kept: 0,
                 hole: (1 << 36) - 5,
                 data: Bytes::new(),
+                size: 1 << 36,
+            }),
+        ),
+        (
+            "to-sink-chunk-kept",
+            numbered(Change::Chunk {
+                stream: 2,
+                offset: 0,
+                kept: 1 << 27,
+                hole: 0,
+                data: Bytes::new(),
+                size: 1 << 36,
+            }),
+        ),
+        (
+            "to-sink-base",
+            numbered(Change::Base {
+                stream: 2,
+                path: path("images/disk.img"),
+                offset: 1 << 27,
+                bytes: 1 << 27,
+                block: 1 << 17,
                 size: 1 << 36,
             }),
         ),
@@ -253,6 +279,16 @@ fn to_sink() -> Vec<(&'static str, ToSink)> {
                 stream: 2,
                 path: path("images/disk.img"),
                 meta: metadata(Kind::File, (1 << 20) + 5),
+                hash: None,
+            }),
+        ),
+        (
+            "to-sink-publish-hash",
+            numbered(Change::Publish {
+                stream: 2,
+                path: path("images/disk.img"),
+                meta: metadata(Kind::File, 1 << 36),
+                hash: Some(BlockHash::from_bytes(*b"0123456789abcdef")),
             }),
         ),
         ("to-sink-abandon", numbered(Change::Abandon { stream: 2 })),
@@ -393,6 +429,13 @@ fn to_source() -> Vec<(&'static str, ToSource)> {
                     },
                 ),
                 answered(294, Answer::Failed(5)),
+                answered(
+                    295,
+                    Answer::Blocks(vec![
+                        Some(BlockHash::from_bytes(*b"0123456789abcdef")),
+                        None,
+                    ]),
+                ),
             ]),
         ),
     ]

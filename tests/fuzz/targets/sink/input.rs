@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use osync::tree::{
-    Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange, RelPath, Rule, State,
-    Time, Xattrs,
+    BLOCKS_MAX, BlockHash, Body, Digest, Entry, Filter, Kind, ListEntry, Metadata, Name, NameRange,
+    RelPath, Rule, State, Time, Xattrs,
 };
 use osync::wire::message::{Change, Page};
 
@@ -132,7 +132,7 @@ impl Input<'_> {
 
     pub fn change(&mut self) -> Change {
         let (stream, size) = (self.below(3) as u64, self.one(&[1, 8, 300, FILE_BYTES_MAX]));
-        match self.below(10) {
+        match self.below(11) {
             0..=3 => {
                 let dir = self.path();
                 let names: BTreeSet<Name> = (0..=self.below(3)).map(|_| self.name()).collect();
@@ -162,6 +162,7 @@ impl Input<'_> {
             7 => Change::Chunk {
                 stream,
                 offset: self.one(&[0, 0, 4, 8]),
+                kept: self.one(&[0, 0, 4, 8]),
                 hole: self.one(&[0, 0, 4, 300]),
                 data: Bytes::from(self.bytes()),
                 size,
@@ -170,7 +171,22 @@ impl Input<'_> {
                 stream,
                 path: self.path(),
                 meta: self.meta(Kind::File, size),
+                hash: match self.below(2) {
+                    0 => None,
+                    _ => Some(BlockHash::from_bytes([self.byte(); 16])),
+                },
             },
+            9 => {
+                let (block, offset) = (self.one(&[1, 4]), self.one(&[0, 0, 4, 8]));
+                Change::Base {
+                    stream,
+                    path: self.path(),
+                    offset,
+                    bytes: size.saturating_sub(offset).clamp(1, BLOCKS_MAX as u64),
+                    block,
+                    size,
+                }
+            }
             _ => Change::Abandon { stream },
         }
     }
