@@ -262,12 +262,7 @@ impl LinkTable {
             true => |group: &Group| !group.is_incomplete(),
             false => Group::is_whole,
         };
-        let mut entered = self.enter(path, links, spare);
-        if !entered && force {
-            // Names that mean it no more, and went unheard, may be all that is in the way.
-            self.drop_group(links.inode);
-            entered = self.enter(path, links, spare);
-        }
+        let entered = self.enter(path, links, spare);
         if let Some(group) = self.of_mut(path).filter(|_| entered) {
             group.searched = links.count;
         }
@@ -693,15 +688,6 @@ mod tests {
         // New content has to reach the names that were given up, too.
         table.anchored(&path("c"), 6, 2);
         assert!(table.any_incomplete());
-    }
-
-    /// Seed 56627874265960.
-    #[test]
-    fn names_that_went_unheard_make_room_for_those_of_their_inode() {
-        let mut table = table(2, &[("a", 1, 2), ("b", 1, 2)]);
-        assert!(!table.note_one_of_all(&path("c"), links(1, 2), false));
-        assert!(table.note_one_of_all(&path("c"), links(1, 2), true));
-        assert!(table.of(&path("a")).is_none() && table.len() == 1);
     }
 
     #[test]
