@@ -232,7 +232,8 @@ fn a_sink_survives_a_stranger_in_the_place_of_its_source() {
     let until = Arc::new(AtomicBool::new(false));
     let met = Arc::new(AtomicU32::new(0));
     let (command, serving) = liar(&until, &met);
-    let (data, serving_data) = liar(&until, &met);
+    // An attempt makes its connections side by side, and meets both.
+    let (data, serving_data) = liar(&until, &Arc::default());
     let addresses = Addresses { command, data };
     let started = Instant::now();
     let mut sink = Sink::start(&fixture, &addresses);
