@@ -129,7 +129,8 @@ impl Windows {
             }
         };
         let more = names.len() > max;
-        if more {
+        // At its end, too: a target that is being filled has the pages that follow put there by this side.
+        if more || after.is_some() {
             let range = NameRange {
                 after: after.cloned(),
                 upto,
@@ -493,6 +494,23 @@ mod tests {
         windows.created(&RelPath::root(), [&name(60), &name(80)]);
         let behind = pages(&windows, &dir, first.last().cloned());
         assert_eq!(behind[47..], [name(60), name(70), name(80)]);
+    }
+
+    #[test]
+    fn a_directory_that_is_filled_page_by_page_is_not_read_for_each() {
+        let dir = directory(0);
+        let windows = Windows::default();
+        assert_eq!(page(&windows, &dir, None), (names(0..0), false));
+        let steps = count_steps(&dir.0);
+        for number in 0..100 {
+            create(&dir.0, [number]);
+            windows.created(&RelPath::root(), [&name(number)]);
+            assert_eq!(page(&windows, &dir, Some(&name(number))).0, names(0..0));
+        }
+        // One of them reads the directory, the others look whether it is still the same.
+        assert!(steps.load(Ordering::Relaxed) <= 100 + 2, "{steps:?}");
+        let behind = pages(&windows, &dir, Some(name(50)));
+        assert_eq!(behind, names(51..100));
     }
 
     #[test]
