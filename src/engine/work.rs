@@ -93,7 +93,7 @@ impl Order {
             Self::Look { names, .. } => names.len() as u64,
             Self::List {
                 names_max, detail, ..
-            } if *detail != Detail::Kind => *names_max as u64,
+            } if !matches!(detail, Detail::Dirs | Detail::Kind) => *names_max as u64,
             _ => 1,
         }
     }
@@ -102,6 +102,8 @@ impl Order {
 /// What is listed of each name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
+    /// Whether it is a directory; other names may be left out.
+    Dirs,
     /// Its kind.
     Kind,
     /// Its kind, and whether it is one name of several.

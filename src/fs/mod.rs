@@ -104,6 +104,8 @@ pub trait Fs: Send + Sync + 'static {
     /// Calls `each` for every name but `.`, `..` and the stage's, in no order, with its kind where the
     /// file system tells it. An error in the middle is an error, never a short list.
     fn list(&self, dir: &Self::Dir, each: &mut dyn FnMut(&[u8], Option<Kind>)) -> io::Result<()>;
+    /// False if no directory lies directly in this one; true where only reading it would tell.
+    fn may_hold_dirs(&self, dir: &Self::Dir) -> io::Result<bool>;
     /// Target of a symlink.
     fn read_link(&self, dir: &Self::Dir, name: &Name) -> io::Result<Vec<u8>>;
     /// Extended attributes of a name, never following it, sorted; empty where the file system has none.
@@ -141,14 +143,15 @@ pub trait Fs: Send + Sync + 'static {
     /// Makes a stage so long; what it gains is a hole. EFBIG beyond what the file system can hold.
     fn set_len(&self, file: &Self::File, size: u64) -> io::Result<()>;
     /// Gives a stage its metadata (owner, then mode, then extended attributes, then times) and puts it
-    /// atomically in the place of whatever `name` is, unless that is a directory (EISDIR).
+    /// atomically in the place of whatever `name` is, unless that is a directory (EISDIR): then it can be tried
+    /// again. True if nothing had that name. What is published must not be written any more.
     fn publish(
         &self,
-        stage: Self::File,
+        stage: &mut Self::File,
         dir: &Self::Dir,
         name: &Name,
         meta: &Metadata,
-    ) -> io::Result<()>;
+    ) -> io::Result<bool>;
     /// Puts a symlink, device, pipe or socket with its metadata atomically in the place of whatever
     /// `name` is, unless that is a directory (EISDIR).
     fn publish_special(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::engine::walk::Suspicion;
 use crate::fs::windows::Windows;
@@ -25,8 +25,8 @@ use crate::wire::message::{Answer, Change, Lane, Outcome, Page, Refusal};
 /// Stages of large files held at once, unless it is set: as many as a source sends at most.
 pub const STAGES_MAX: usize = 64;
 
-/// Entries of the target that are counted at the start. In larger trees the brake takes its share of
-/// these, which is on the safe side, until more have been made.
+/// Entries of the target that are counted. In larger trees the brake takes its share of these, which is on
+/// the safe side, until more have been made.
 pub const COUNTED_MAX: u64 = 200_000;
 
 /// What all appliers share.
@@ -36,6 +36,8 @@ pub struct Applier<F: Fs> {
     streams: Mutex<HashMap<u64, Streamed<F::File>>>,
     /// The brake on removals.
     pub brake: Brake,
+    /// Set when the target has been counted for it.
+    counted: OnceLock<()>,
     distrust: Distrust,
     /// What comparisons have read ahead. Whoever puts a name into a directory tells them behind it.
     windows: Windows,
@@ -102,6 +104,7 @@ impl<F: Fs> Applier<F> {
             fs,
             streams: Mutex::new(HashMap::new()),
             brake,
+            counted: OnceLock::new(),
             distrust: Distrust::new(distrust),
             windows: Windows::default(),
             filter: RwLock::default(),
@@ -151,14 +154,28 @@ impl<F: Fs> Applier<F> {
         &self.fs
     }
 
-    /// Counts what the target holds already, up to [`COUNTED_MAX`], for the brake's share.
-    ///
-    /// # Errors
-    /// Those of reading; until it is counted the brake knows only what was made since.
-    pub fn count_target(&self) -> io::Result<()> {
-        let entries = reconciler::count(&self.fs, &self.fs.root()?, None, COUNTED_MAX)?;
-        self.brake.add(entries);
-        Ok(())
+    /// Tries what the brake may halt. Its share is of no interest below its floor, so the target is counted when
+    /// that has been reached for the first time; whoever else reaches it meanwhile waits.
+    fn braked<T>(&self, attempt: impl Fn() -> Result<T, Refused>) -> Result<T, Refused> {
+        let was_counted = self.counted.get().is_some();
+        match attempt() {
+            Err(why) if *why == Refusal::Halted && !was_counted => {
+                self.counted.get_or_init(|| self.count_target());
+                attempt()
+            }
+            done => done,
+        }
+    }
+
+    fn count_target(&self) {
+        let root = self.fs.root();
+        match root.and_then(|root| reconciler::count(&self.fs, &root, None, COUNTED_MAX)) {
+            Ok(entries) => self.brake.counted(entries),
+            Err(error) => tracing::warn!(
+                "the target could not be counted ({error}), so that removals halt after a share of what was made \
+                 since the start"
+            ),
+        }
     }
 
     /// Frees the stages of all streams.
@@ -363,9 +380,8 @@ impl<F: Fs> Applier<F> {
             return Ok(true);
         }
         let path = dir_path.join(&entry.name);
-        let left = self
-            .exclusion(lane, filter)
-            .make_way(dir, &path, &entry.name, wanted);
+        let exclusion = self.exclusion(lane, filter);
+        let left = self.braked(|| exclusion.make_way(dir, &path, &entry.name, wanted));
         if left.as_ref().is_err_and(|why| **why == Refusal::Kept)
             && !self.kept_told.swap(true, Ordering::Relaxed)
         {
@@ -489,15 +505,17 @@ impl<F: Fs> Applier<F> {
         &self,
         lane: Lane,
         (dir, name): (&F::Dir, &Name),
-        stage: F::File,
+        mut stage: F::File,
         meta: &Metadata,
     ) -> Result<(), Refused> {
-        match self.there(dir, name)? {
-            Some(stat) if stat.kind == Kind::Dir => self.remove(lane, dir, name)?,
-            Some(_) => {}
-            None => self.brake.add(1),
+        let mut is_new = self.fs.publish(&mut stage, dir, name, meta);
+        if is_new.as_ref().is_err_and(|error| is(error, libc::EISDIR)) {
+            self.remove(lane, dir, name)?;
+            is_new = self.fs.publish(&mut stage, dir, name, meta);
         }
-        step("publish", self.fs.publish(stage, dir, name, meta))?;
+        if step("publish", is_new)? {
+            self.brake.add(1);
+        }
         self.wrote(dir, name);
         Ok(())
     }
@@ -521,22 +539,31 @@ impl<F: Fs> Applier<F> {
     }
 
     fn directory(&self, dir: &F::Dir, name: &Name, meta: &Metadata) -> Result<bool, Refused> {
-        match self.fs.open_dir(dir, name) {
-            Ok(opened) => {
-                return step("set metadata", self.fs.set_dir_meta(&opened, meta)).map(|()| false);
+        let mut made = self.fs.make_dir(dir, name, meta);
+        if made.as_ref().is_err_and(|error| is(error, libc::EEXIST)) {
+            match self.fs.open_dir(dir, name) {
+                Ok(opened) => {
+                    let set = self.fs.set_dir_meta(&opened, meta);
+                    return step("set metadata", set).map(|()| false);
+                }
+                Err(error) if is(&error, libc::ENOTDIR) => {
+                    step("remove", self.fs.remove_file(dir, name))?;
+                }
+                Err(error) if is(&error, libc::ENOENT) => {}
+                Err(error) => return Err(refused("open directory", &error)),
             }
-            Err(error) if is(&error, libc::ENOTDIR) => {
-                step("remove", self.fs.remove_file(dir, name))?;
-            }
-            Err(error) if is(&error, libc::ENOENT) => {}
-            Err(error) => return Err(refused("open directory", &error)),
+            made = self.fs.make_dir(dir, name, meta);
         }
-        step("make directory", self.fs.make_dir(dir, name, meta))?;
+        step("make directory", made)?;
         self.brake.add(1);
         Ok(true)
     }
 
     fn remove(&self, lane: Lane, dir: &F::Dir, name: &Name) -> Result<(), Refused> {
+        self.braked(|| self.try_remove(lane, dir, name))
+    }
+
+    fn try_remove(&self, lane: Lane, dir: &F::Dir, name: &Name) -> Result<(), Refused> {
         let Some(stat) = self.there(dir, name)? else {
             return Ok(());
         };
@@ -606,7 +633,7 @@ impl<F: Fs> Applier<F> {
         let filter = self.filter();
         if !filter.is_empty() {
             let exclusion = self.exclusion(lane, &filter);
-            exclusion.admit_rename(from, (&new, to), kind)?;
+            self.braked(|| exclusion.admit_rename(from, (&new, to), kind))?;
         }
         if let Some(there) = self.there(&new, &to_name).map_err(|_| mismatch())? {
             // rename(2) puts a directory over an empty directory only, and a file over no directory.
@@ -786,7 +813,7 @@ impl<F: Fs> Applier<F> {
         let filter = self.filter();
         if !filter.is_empty() {
             let exclusion = self.exclusion(lane, &filter);
-            exclusion.make_way(&dir, path, &name, Some(meta.kind))?;
+            self.braked(|| exclusion.make_way(&dir, path, &name, Some(meta.kind)))?;
         }
         let placed = self.place(lane, (&dir, &name), stage.file, meta);
         self.windows.created(&dir_path, [&name]);

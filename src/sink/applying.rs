@@ -48,18 +48,6 @@ impl Appliers {
                 })
                 .map_err(|error| Error::Unexpected(format!("cannot start an applier: {error}")))?;
         }
-        let counted = Arc::clone(applier);
-        std::thread::Builder::new()
-            .name("counter".to_owned())
-            .spawn(move || {
-                if nice {
-                    give_way();
-                }
-                if let Err(error) = counted.count_target() {
-                    tracing::debug!("the target could not be counted: {error}");
-                }
-            })
-            .map_err(|error| Error::Unexpected(format!("cannot count the target: {error}")))?;
         Ok(Self { changes, outcomes })
     }
 

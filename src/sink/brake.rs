@@ -26,7 +26,7 @@ struct State {
     /// Those of them that walks have found.
     removed_by_walks: f64,
     now_ms: u64,
-    /// Entries in the target, as far as counted.
+    /// Entries in the target, as far as counted or made since.
     entries: u64,
     released: bool,
 }
@@ -68,10 +68,15 @@ impl Brake {
         state.now_ms = now_ms;
     }
 
-    /// Tells of entries that the target holds, as they are counted or made; the share is taken of
-    /// them all.
+    /// Tells of entries that were made in the target.
     pub fn add(&self, entries: u64) {
         self.lock().entries += entries;
+    }
+
+    /// Tells how many entries the target holds at least; the share is taken of them.
+    pub fn counted(&self, entries: u64) {
+        let mut state = self.lock();
+        state.entries = state.entries.max(entries);
     }
 
     fn limit(&self, state: &State, share: f64) -> u64 {

@@ -598,9 +598,14 @@ pub fn list<F: Fs>(
         }
         _ => true,
     };
-    let (names, more) = windows
-        .page(fs, &dir, path, asked.after, asked.names_max, &wanted)
-        .map_err(problem(path, "list"))?;
+    let dirs_only = asked.detail == Detail::Dirs;
+    let (names, more) = if dirs_only && !fs.may_hold_dirs(&dir).map_err(problem(path, "stat"))? {
+        (Vec::new(), false)
+    } else {
+        windows
+            .page(fs, &dir, path, asked.after, asked.names_max, &wanted)
+            .map_err(problem(path, "list"))?
+    };
     let last = names.last().map(|(name, _)| name.clone());
     let own = fs.stat_dir(&dir).map_err(problem(path, "stat"))?;
     let mut own = own.metadata(Vec::new());
@@ -611,6 +616,9 @@ pub fn list<F: Fs>(
         ..Listed::default()
     };
     for (name, kind) in names {
+        if dirs_only && kind.is_some_and(|kind| kind != Kind::Dir) {
+            continue;
+        }
         match list_name(fs, &dir, &name, kind, asked) {
             Ok(Found { entry, .. }) if excludes(&entry.name, entry.kind) => {}
             Ok(Found { entry, stat, met }) => {
@@ -659,10 +667,10 @@ fn list_name<F: Fs>(
     asked: &Asked<'_>,
 ) -> io::Result<Found> {
     match (asked.detail, kind) {
-        (Detail::Kind, Some(kind)) | (Detail::Links, Some(kind @ Kind::Dir)) => {
+        (Detail::Dirs | Detail::Kind, Some(kind)) | (Detail::Links, Some(kind @ Kind::Dir)) => {
             Ok(Found::bare(name, kind, None))
         }
-        (Detail::Kind | Detail::Links, _) => {
+        (Detail::Dirs | Detail::Kind | Detail::Links, _) => {
             let stat = fs.stat(dir, name)?;
             Ok(Found::bare(name, stat.kind, Some(stat)))
         }

@@ -20,6 +20,12 @@ impl Replica {
     }
 
     fn oldest_in(&self, lane: Lane) -> Option<Stamp> {
+        self.stamps(lane).reduce(Stamp::earliest)
+    }
+
+    /// The stamps of all that is not durable, of what waits only the earliest. Those that take least to tell
+    /// come first.
+    fn stamps(&self, lane: Lane) -> impl Iterator<Item = Stamp> {
         let (queue, walker) = match lane {
             Lane::Live => (&self.live, &self.live_walk),
             Lane::Backlog => (&self.backlog, &self.backlog_walk),
@@ -27,12 +33,12 @@ impl Replica {
         let renames = self
             .renames
             .iter()
-            .filter(|_| lane == Lane::Live)
+            .filter(move |_| lane == Lane::Live)
             .map(|renaming| renaming.stamp);
         let readings = self
             .readings
             .values()
-            .filter(|r| r.lane == lane)
+            .filter(move |r| r.lane == lane)
             .filter_map(|r| match &r.work {
                 Work::Looks(looks) => looks
                     .names
@@ -49,19 +55,17 @@ impl Replica {
         let streams = self
             .streams
             .values()
-            .filter(|s| s.lane == lane)
+            .filter(move |s| s.lane == lane)
             .map(|s| s.wish.stamp);
         let in_flight = self
             .in_flight
             .values()
-            .filter(|m| m.lane == lane)
+            .filter(move |m| m.lane == lane)
             .map(|m| m.stamp);
         let gather = self.gather.oldest().filter(|_| lane == Lane::Backlog);
-        let all = renames.chain(readings).chain(streams).chain(in_flight);
-        all.chain(queue.oldest())
-            .chain(walker.oldest())
-            .chain(gather)
-            .reduce(Stamp::earliest)
+        let waiting = walker.oldest().into_iter().chain(queue.oldest());
+        let under_way = renames.chain(readings).chain(streams).chain(in_flight);
+        waiting.chain(gather).chain(under_way)
     }
 
     /// Entries waiting or under way.
@@ -106,7 +110,10 @@ impl Replica {
     /// Nothing up to this position is left on the way to this sink.
     #[must_use]
     pub fn reached(&self, pos: u64) -> bool {
-        self.link.is_some() && self.oldest().is_none_or(|stamp| stamp.pos > pos)
+        let mut left = [Lane::Backlog, Lane::Live]
+            .into_iter()
+            .flat_map(|lane| self.stamps(lane));
+        self.link.is_some() && left.all(|stamp| stamp.pos > pos)
     }
 
     /// Cuts hold-offs short for wishes up to this position.

@@ -281,7 +281,7 @@ impl Source {
             sessions: Sessions::default(),
             epochs: 0,
             pos: 0,
-            arming: Scan::new(ARMING_PAGES_MAX, Detail::Kind, &limits),
+            arming: Scan::new(ARMING_PAGES_MAX, Detail::Dirs, &limits),
             audit,
             throttle,
             account: Account::default(),

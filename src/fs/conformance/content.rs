@@ -4,7 +4,7 @@ use super::*;
 
 pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
-    let stage = on.fs.stage().unwrap();
+    let mut stage = on.fs.stage().unwrap();
     // Backwards, as chunks of several connections may come.
     on.fs.write_at(&stage, 6, b"world").unwrap();
     on.fs.write_at(&stage, 0, b"hello ").unwrap();
@@ -13,7 +13,9 @@ pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
         size: 11,
         ..on.meta(Kind::File)
     };
-    on.fs.publish(stage, &root, &name("file"), &meta).unwrap();
+    on.fs
+        .publish(&mut stage, &root, &name("file"), &meta)
+        .unwrap();
 
     assert_eq!(on.read(&root, "file"), b"hello world");
     let (file, _) = on.fs.open(&root, &name("file")).unwrap();
@@ -25,13 +27,15 @@ pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
     assert_eq!(on.fs.read_at(&file, 1000, &mut part).unwrap(), 0);
 
     // What lies between two writes reads as zeros.
-    let stage = on.fs.stage().unwrap();
+    let mut stage = on.fs.stage().unwrap();
     on.fs.write_at(&stage, 5, b"x").unwrap();
     let meta = Metadata {
         size: 6,
         ..on.meta(Kind::File)
     };
-    on.fs.publish(stage, &root, &name("sparse"), &meta).unwrap();
+    on.fs
+        .publish(&mut stage, &root, &name("sparse"), &meta)
+        .unwrap();
     assert_eq!(on.read(&root, "sparse"), b"\0\0\0\0\0x");
     on.write(&root, "empty", b"");
     assert_eq!(on.read(&root, "empty"), b"");

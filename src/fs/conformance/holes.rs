@@ -29,7 +29,7 @@ fn data_of<F: Fs>(on: &Fixture<F>, file: &F::File) -> Vec<Range<u64>> {
 /// Publishes a file of so many blocks with data in these of them alone.
 fn sparse<F: Fs>(on: &Fixture<F>, called: &str, blocks: u64, data: &[u64]) -> Stat {
     let root = on.fs.root().unwrap();
-    let stage = on.fs.stage().unwrap();
+    let mut stage = on.fs.stage().unwrap();
     let size = blocks * BLOCK;
     on.fs.set_len(&stage, size).unwrap();
     for at in data {
@@ -41,7 +41,9 @@ fn sparse<F: Fs>(on: &Fixture<F>, called: &str, blocks: u64, data: &[u64]) -> St
         size,
         ..on.meta(Kind::File)
     };
-    on.fs.publish(stage, &root, &name(called), &meta).unwrap();
+    on.fs
+        .publish(&mut stage, &root, &name(called), &meta)
+        .unwrap();
     // Some file systems count what is allocated only when it is written out.
     on.fs.sync().unwrap();
     on.stat(&root, called)
@@ -128,7 +130,7 @@ pub(crate) fn a_range_is_copied_once_and_for_all<F: Fs>(on: &Fixture<F>) {
     let size = 4 * BLOCK + 5;
     let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
     on.fs.write_at(&base, 0, &content).unwrap();
-    let stage = on.fs.stage().unwrap();
+    let mut stage = on.fs.stage().unwrap();
     on.fs.set_len(&stage, size).unwrap();
     for range in [BLOCK..2 * BLOCK, 3 * BLOCK..size] {
         on.fs.copy_range(&base, &stage, range).unwrap();
@@ -148,7 +150,9 @@ pub(crate) fn a_range_is_copied_once_and_for_all<F: Fs>(on: &Fixture<F>) {
         size,
         ..on.meta(Kind::File)
     };
-    on.fs.publish(stage, &root, &name("copy"), &meta).unwrap();
+    on.fs
+        .publish(&mut stage, &root, &name("copy"), &meta)
+        .unwrap();
     let (copy, _) = on.fs.open(&root, &name("copy")).unwrap();
     assert_eq!(data_of(on, &copy), [1..2, 3..5]);
     let mut expected = content;
@@ -160,7 +164,7 @@ pub(crate) fn a_range_is_copied_once_and_for_all<F: Fs>(on: &Fixture<F>) {
 
 pub(crate) fn a_range_becomes_a_hole<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
-    let stage = on.fs.stage().unwrap();
+    let mut stage = on.fs.stage().unwrap();
     let size = 4 * BLOCK;
     on.fs
         .write_at(&stage, 0, &vec![b'x'; size as usize])
@@ -170,7 +174,9 @@ pub(crate) fn a_range_becomes_a_hole<F: Fs>(on: &Fixture<F>) {
         size,
         ..on.meta(Kind::File)
     };
-    on.fs.publish(stage, &root, &name("file"), &meta).unwrap();
+    on.fs
+        .publish(&mut stage, &root, &name("file"), &meta)
+        .unwrap();
     let (file, _) = on.fs.open(&root, &name("file")).unwrap();
     assert_eq!(data_of(on, &file), [0..1, 3..4]);
     let content = on.read(&root, "file");

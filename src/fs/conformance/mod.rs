@@ -77,7 +77,7 @@ macro_rules! cases {
             set_file_meta_refuses_what_differs, links_are_counted, link_gives_one_more_name,
             link_replaces_all_but_directories, link_onto_itself_does_nothing,
             link_takes_no_other_inode, special_entries_are_linked_too,
-            odd_names, no_limit_on_path_length, symlinks_are_never_directories, lists_are_whole,
+            odd_names, no_limit_on_path_length, directories_below_are_not_missed, symlinks_are_never_directories, lists_are_whole,
             make_dir_needs_a_free_name, remove_file_takes_no_directory, remove_tree_takes_all,
             remove_tree_takes_directories_only, remove_dir_takes_empty_ones_only, rename_replaces, missing_names_are_enoent,
             tidy_keeps_the_roots_time,
@@ -188,9 +188,9 @@ impl<F: Fs> Fixture<F> {
         content: &[u8],
         meta: &Metadata,
     ) -> io::Result<()> {
-        let stage = self.fs.stage()?;
+        let mut stage = self.fs.stage()?;
         self.fs.write_at(&stage, 0, content)?;
-        self.fs.publish(stage, dir, called, meta)
+        self.fs.publish(&mut stage, dir, called, meta).map(|_| ())
     }
 
     pub(crate) fn symlink(&self, dir: &F::Dir, called: &str, target: &str) {

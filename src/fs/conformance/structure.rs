@@ -304,3 +304,16 @@ pub(crate) fn tidy_keeps_the_roots_time<F: Fs>(on: &Fixture<F>) {
     assert_eq!(on.fs.stat_dir(&root).unwrap().mtime, meta.mtime);
     assert_eq!(on.read(&dir, "file"), b"3");
 }
+
+pub(crate) fn directories_below_are_not_missed<F: Fs>(on: &Fixture<F>) {
+    let root = on.fs.root().unwrap();
+    on.mkdir(&root, "dir");
+    let dir = on.fs.open_dir(&root, &name("dir")).unwrap();
+    on.write(&dir, "file", b"1");
+    assert!(on.fs.may_hold_dirs(&root).unwrap());
+    let known = !on.fs.may_hold_dirs(&dir).unwrap();
+    on.mkdir(&dir, "below");
+    assert!(on.fs.may_hold_dirs(&dir).unwrap());
+    on.fs.remove_tree(&dir, &name("below")).unwrap();
+    assert_eq!(on.fs.may_hold_dirs(&dir).unwrap(), !known);
+}

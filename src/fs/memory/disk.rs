@@ -564,6 +564,13 @@ impl Disk {
         self.enter(dir, name, ino)
     }
 
+    /// True if a directory lies directly in this one.
+    pub(super) fn holds_dirs(&self, dir: Ino) -> io::Result<bool> {
+        let mut children = self.get(dir)?.children.values();
+        let is_dir = |ino: &Ino| self.get(*ino).is_ok_and(|inode| inode.kind == Kind::Dir);
+        Ok(children.any(is_dir))
+    }
+
     /// Removes a name that is no directory.
     pub fn unlink(&mut self, dir: Ino, name: &Name) -> io::Result<()> {
         let ino = self.lookup(dir, name)?;

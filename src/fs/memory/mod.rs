@@ -156,6 +156,10 @@ impl Fs for MemoryFs {
         self.step(Call::Read)?.stat(dir.0.ino)
     }
 
+    fn may_hold_dirs(&self, dir: &MemoryDir) -> io::Result<bool> {
+        self.step(Call::Read)?.holds_dirs(dir.0.ino)
+    }
+
     fn stat(&self, dir: &MemoryDir, name: &Name) -> io::Result<Stat> {
         let disk = self.step(Call::Read)?;
         disk.stat(disk.lookup(dir.0.ino, name)?)
@@ -260,15 +264,17 @@ impl Fs for MemoryFs {
 
     fn publish(
         &self,
-        stage: MemoryFile,
+        stage: &mut MemoryFile,
         dir: &MemoryDir,
         name: &Name,
         meta: &Metadata,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         check(meta, meta.kind == Kind::File)?;
         self.step(Call::Change)?.set_meta(stage.0.ino, meta)?;
-        self.step(Call::Change)?
-            .link_over(stage.0.ino, dir.0.ino, name)
+        let mut disk = self.step(Call::Change)?;
+        let is_new = disk.lookup(dir.0.ino, name).is_err();
+        disk.link_over(stage.0.ino, dir.0.ino, name)?;
+        Ok(is_new)
     }
 
     fn publish_special(

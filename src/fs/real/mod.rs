@@ -270,6 +270,10 @@ impl Fs for RealFs {
         stat::of(dir)
     }
 
+    fn may_hold_dirs(&self, dir: &RealDir) -> io::Result<bool> {
+        stat::may_hold_dirs(dir)
+    }
+
     fn stat(&self, dir: &RealDir, name: &Name) -> io::Result<Stat> {
         stat::at(dir, dir.allow(name)?)
     }
@@ -371,11 +375,11 @@ impl Fs for RealFs {
 
     fn publish(
         &self,
-        stage: RealFile,
+        stage: &mut RealFile,
         dir: &RealDir,
         name: &Name,
         meta: &Metadata,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         publish::file(&self.xattrs, stage, dir.as_fd(), dir.allow(name)?, meta)
     }
 

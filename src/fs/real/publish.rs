@@ -12,36 +12,35 @@ use super::xattrs::XattrAccess;
 use super::{RealFile, errno, link, metadata, open, settle, stat};
 use crate::tree::{Kind, Metadata};
 
-/// Publishes a stage. Dropping the stage, on every way out, removes the name that it may have.
+/// Publishes a stage. True if nothing had that name. If it fails, dropping the stage removes the name that it
+/// may have got.
 pub(super) fn file(
     xattrs: &XattrAccess,
-    stage: RealFile,
+    stage: &mut RealFile,
     dir: BorrowedFd<'_>,
     name: &[u8],
     meta: &Metadata,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let RealFile { file, slot } = stage;
-    let (Some(mut slot), Kind::File) = (slot, meta.kind) else {
+    let (Some(slot), Kind::File) = (slot, meta.kind) else {
         return Err(errno(libc::EINVAL));
     };
-    metadata::apply(xattrs, Target::Open(file.as_fd()), &stat::of(&file)?, meta)?;
-    if let Some(named) = slot.take_name() {
-        if stat::at(dir, name).is_ok() {
-            settle::content(file.as_fd())?;
+    metadata::apply(xattrs, Target::Open(file.as_fd()), &stat::of(&*file)?, meta)?;
+    let is_new = if slot.has_name() {
+        stat::at(dir, name).is_err()
+    } else {
+        match link::exclusive(file.as_fd(), dir, name) {
+            // A link replaces nothing, so the file needs a name to be renamed from.
+            Err(Errno::EXIST) => slot.give_name(file.as_fd())?,
+            linked => return Ok(linked.map(|()| true)?),
         }
-        return named.publish(dir, name);
+        false
+    };
+    if !is_new {
+        settle::content(file.as_fd())?;
     }
-    match link::exclusive(file.as_fd(), dir, name) {
-        // A link replaces nothing, so the file needs a name to be renamed from.
-        Err(Errno::EXIST) => {
-            settle::content(file.as_fd())?;
-            let (named, ()) = slot
-                .stage()
-                .make(|dir, name| link::exclusive(file.as_fd(), dir, name.as_bytes()))?;
-            named.publish(dir, name)
-        }
-        linked => Ok(linked?),
-    }
+    slot.publish(dir, name)?;
+    Ok(is_new)
 }
 
 /// Publishes a symlink, device, pipe or socket: made in the stage, given its metadata there by name,
@@ -62,7 +61,7 @@ pub(super) fn special(
         Kind::BlockDevice => FileType::BlockDevice,
         Kind::File | Kind::Dir => return Err(errno(libc::EINVAL)),
     };
-    let (staged, ()) = stage.make(|dir, name| match file_type {
+    let (mut staged, ()) = stage.make(|dir, name| match file_type {
         FileType::Symlink => rustix::fs::symlinkat(target, dir, name),
         _ => rustix::fs::mknodat(dir, name, file_type, Mode::RUSR | Mode::WUSR, meta.rdev),
     })?;

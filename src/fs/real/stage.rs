@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::target::Target;
-use super::{STAGE_NAME, errno, open, remove, stat};
+use super::{STAGE_NAME, errno, link, open, remove, stat};
 
 /// The stage below one root.
 #[derive(Debug)]
@@ -202,14 +202,26 @@ impl Stage {
 }
 
 impl Slot {
-    /// Which stage this is a slot of.
-    pub(super) fn stage(&self) -> &Stage {
-        &self.stage
+    /// True if the stage had to have a name.
+    pub(super) fn has_name(&self) -> bool {
+        self.staged.is_some()
     }
 
-    /// The name that the stage had to have, if any, to be published or dropped.
-    pub(super) fn take_name(&mut self) -> Option<Staged> {
-        self.staged.take()
+    /// Gives a stage without a name one.
+    pub(super) fn give_name(&mut self, file: BorrowedFd<'_>) -> io::Result<()> {
+        let named = self
+            .stage
+            .make(|dir, name| link::exclusive(file, dir, name.as_bytes()));
+        self.staged = Some(named?.0);
+        Ok(())
+    }
+
+    /// Puts a stage that has a name in the place of whatever `name` is; EISDIR if that is a directory.
+    pub(super) fn publish(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+        match &mut self.staged {
+            Some(staged) => staged.publish(dir, name),
+            None => Err(errno(libc::EINVAL)),
+        }
     }
 }
 
@@ -236,7 +248,7 @@ impl Staged {
     }
 
     /// Puts the entry atomically in the place of whatever `name` is; EISDIR if that is a directory.
-    pub(super) fn publish(mut self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    pub(super) fn publish(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         rustix::fs::renameat(&self.dir, &self.name, dir, name)?;
         self.is_here = false;
         Ok(())

@@ -22,6 +22,23 @@ pub(super) fn at(dir: impl AsFd, name: &[u8]) -> io::Result<Stat> {
     convert(&rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
+/// Names of a directory without others below it: its own, and the `.` in it.
+const LEAF_NAMES: u64 = 2;
+
+/// File systems that count the `..` of each directory below as a name of the one above, by their magic
+/// numbers: ext2 to ext4, XFS and tmpfs (statfs(2)). Others, such as btrfs, have no such count.
+const COUNTING: [u64; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
+
+/// False if no directory lies in this one, as far as the count of its names tells.
+#[allow(clippy::unnecessary_cast)]
+pub(super) fn may_hold_dirs(dir: impl AsFd) -> io::Result<bool> {
+    if rustix::fs::fstat(&dir)?.st_nlink as u64 != LEAF_NAMES {
+        return Ok(true);
+    }
+    let file_system = rustix::fs::fstatfs(dir)?.f_type as u64;
+    Ok(!COUNTING.contains(&file_system))
+}
+
 /// The width of some fields differs between architectures.
 #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
 fn convert(raw: &rustix::fs::Stat) -> io::Result<Stat> {

@@ -1,41 +1,51 @@
-//! Opening directories beneath the root, one name at a time.
+//! Opening directories beneath the root.
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
 
 use crate::tree::RelPath;
 
-/// The descriptor of an open directory: the root's own, or one opened on the way.
-pub(super) enum OpenDir<'root> {
-    /// The root, which stays open.
-    Root(BorrowedFd<'root>),
-    /// A directory below it.
-    Below(OwnedFd),
-}
+const FLAGS: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
-impl AsFd for OpenDir<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Root(fd) => *fd,
-            Self::Below(fd) => fd.as_fd(),
-        }
-    }
-}
-
-/// Opens the directory at `path` below `root` with `O_PATH`, step by step, so that neither a symlink
-/// that a user plants meanwhile nor the length of the path matters.
+/// Opens the directory at `path` below `root` with `O_PATH`, so that neither a symlink that a user plants
+/// meanwhile nor the length of the path matters.
 ///
 /// # Errors
 /// ENOENT if a name is missing, ENOTDIR if one is no directory (a symlink is none).
-pub(super) fn open_dir<'root>(root: &'root OwnedFd, path: &RelPath) -> io::Result<OpenDir<'root>> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut dir = OpenDir::Root(root.as_fd());
+pub(super) fn open_dir(root: &OwnedFd, path: &RelPath) -> io::Result<OwnedFd> {
+    let whole = if path.is_root() {
+        b"."
+    } else {
+        path.as_bytes()
+    };
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match openat2(
+        root,
+        OsStr::from_bytes(whole),
+        FLAGS,
+        Mode::empty(),
+        beneath,
+    ) {
+        // Longer than the kernel takes at once, or disturbed by a rename elsewhere.
+        Err(Errno::NAMETOOLONG | Errno::AGAIN) => step_by_step(root, path),
+        // With symlinks forbidden, the kernel calls one in a directory's place a loop.
+        Err(Errno::LOOP) => Err(Errno::NOTDIR.into()),
+        opened => Ok(opened?),
+    }
+}
+
+fn step_by_step(root: &OwnedFd, path: &RelPath) -> io::Result<OwnedFd> {
+    let mut dir = openat(root, ".", FLAGS, Mode::empty())?;
     for name in path.components() {
-        dir = OpenDir::Below(openat(&dir, OsStr::from_bytes(name), flags, Mode::empty())?);
+        dir = openat(&dir, OsStr::from_bytes(name), FLAGS, Mode::empty())?;
     }
     Ok(dir)
 }

@@ -18,10 +18,11 @@ fn stages_are_bounded_and_freed() {
     let mut stages: Vec<_> = (0..3).map(|_| fs.stage().unwrap()).collect();
     assert_eq!(code(fs.stage()), Some(libc::EMFILE));
     stages.pop();
-    let last = fs.stage().unwrap();
+    let mut last = fs.stage().unwrap();
     let root = fs.root().unwrap();
     let meta = fs.stat_file(&last).unwrap().metadata(Xattrs::new());
-    fs.publish(last, &root, &name("file"), &meta).unwrap();
+    fs.publish(&mut last, &root, &name("file"), &meta).unwrap();
+    drop(last);
     fs.stage().unwrap();
 }
 

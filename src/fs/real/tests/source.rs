@@ -109,10 +109,10 @@ fn nothing_can_be_written() {
         code(fs.clear_stage()),
     ];
     assert_eq!(refused, [Some(libc::EROFS); 11]);
-    let (read_only, _) = fs.open(&at, &file).unwrap();
+    let (mut read_only, _) = fs.open(&at, &file).unwrap();
     assert_eq!(code(fs.write_at(&read_only, 0, b"x")), Some(libc::EBADF));
     assert_eq!(
-        code(fs.publish(read_only, &at, &new, &meta)),
+        code(fs.publish(&mut read_only, &at, &new, &meta)),
         Some(libc::EINVAL)
     );
 
