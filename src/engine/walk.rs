@@ -205,6 +205,8 @@ pub struct Visit {
     pub next_after: Option<Name>,
     /// Directories of the page.
     pub subdirs: Vec<Subdir>,
+    /// Names of the page that are no regular files, sorted.
+    pub not_files: Vec<Name>,
     /// Names to look at.
     pub looks: VecDeque<Name>,
     /// Names of the page that are not to be trusted by size and time, sorted.
@@ -443,6 +445,7 @@ impl Walker {
                 step: Step::List { full: false },
                 next_after: None,
                 subdirs: Vec::new(),
+                not_files: Vec::new(),
                 looks: VecDeque::new(),
                 suspects: Vec::new(),
                 lacks: Vec::new(),

@@ -119,6 +119,8 @@ pub struct LookName {
     pub name: Name,
     /// Of a file, metadata without content.
     pub attributes: bool,
+    /// It was a file when it was listed a moment ago.
+    pub is_file: bool,
     /// Take the file even if a writer has it open or it changes: it never settles.
     pub unsettled: bool,
     /// What to do if it turns out to be one name of several.

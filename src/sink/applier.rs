@@ -29,6 +29,9 @@ pub const STAGES_MAX: usize = 64;
 /// the safe side, until more have been made.
 pub const COUNTED_MAX: u64 = 200_000;
 
+/// Permissions of a file of which the others are not known yet.
+const PRIVATE: u32 = 0o600;
+
 /// What all appliers share.
 #[derive(Debug)]
 pub struct Applier<F: Fs> {
@@ -408,7 +411,7 @@ impl<F: Fs> Applier<F> {
             State::Absent => self.remove(lane, dir, name).map(|()| false),
             State::Present(meta, body) => match body {
                 Body::Content(content) => {
-                    let stage = step("create", self.fs.stage())?;
+                    let stage = step("create", self.fs.stage(meta.mode))?;
                     step("write", self.fs.write_at(&stage, 0, &content))?;
                     self.place(lane, (dir, name), stage, &meta).map(|()| false)
                 }
@@ -783,7 +786,7 @@ impl<F: Fs> Applier<F> {
     /// A stage for a whole file. It has its length from the start, so that no file system allocates more
     /// behind each write in the hope for a next one: that would fill the holes.
     fn stage(&self, size: u64) -> Result<Stage<F::File>, Refused> {
-        let file = step("create", self.fs.stage())?;
+        let file = step("create", self.fs.stage(PRIVATE))?;
         step("set length", self.fs.set_len(&file, size))?;
         Ok(Stage {
             file,

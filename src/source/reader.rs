@@ -182,13 +182,15 @@ impl<F: Fs> Reader<F> {
         };
         let mut seen = Vec::with_capacity(names.len());
         let (mut bytes, mut header) = (0, 0);
+        let mut full = false;
         for name in names {
-            let full = bytes >= self.settings.look_bytes_max || header >= LOOK_HEADER_BYTES_MAX;
             let next = if full {
                 Seen::Unread
             } else {
                 self.look_at(&place, name, bytes, next_stream)
             };
+            // Smaller files that follow might have room; to ask each of them would cost more than another look.
+            full |= matches!(next, Seen::Unread);
             if let Seen::Is { state, .. } = &next {
                 header += (ENTRY_COST + name.name.as_bytes().len()) as u64;
                 if let State::Present(meta, body) = state {
@@ -199,6 +201,7 @@ impl<F: Fs> Reader<F> {
                     header += to.len() as u64;
                 }
             }
+            full |= bytes >= self.settings.look_bytes_max || header >= LOOK_HEADER_BYTES_MAX;
             seen.push(next);
         }
         if !still_there(fs, dir_path, &dir) {
@@ -220,6 +223,9 @@ impl<F: Fs> Reader<F> {
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Seen {
         let Place { fs, dir, .. } = *place;
+        if let Some(seen) = self.listed_file(place, name, used, next_stream) {
+            return seen;
+        }
         let stat = match fs.stat(dir, &name.name) {
             Ok(stat) => stat,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
@@ -244,6 +250,35 @@ impl<F: Fs> Reader<F> {
         })
     }
 
+    /// What was listed as a file a moment ago is opened without asking what it is. `None` if it is something
+    /// else by now, or anything about it needs a closer look.
+    fn listed_file(
+        &mut self,
+        place: &Place<'_, F>,
+        name: &LookName,
+        used: u64,
+        next_stream: &mut dyn FnMut() -> u64,
+    ) -> Option<Seen> {
+        let is_whole = name.is_file && place.content && !name.attributes;
+        if !is_whole || self.excludes(place, &name.name, false) {
+            return None;
+        }
+        let (file, stat) = place.fs.open(place.dir, &name.name).ok()?;
+        if links_of(&stat).is_some() {
+            return None;
+        }
+        if !self.has_room(used, &stat) {
+            return Some(Seen::Unread);
+        }
+        self.file(place, name, (file, stat), next_stream).ok()
+    }
+
+    /// True if a file of which so much would be told still fits into a look, or will travel in pieces.
+    fn has_room(&self, used: u64, stat: &Stat) -> bool {
+        stat.size > self.settings.inline_bytes_max
+            || used + stat.size <= self.settings.look_bytes_max
+    }
+
     fn look_whole(
         &mut self,
         place: &Place<'_, F>,
@@ -258,13 +293,11 @@ impl<F: Fs> Reader<F> {
         match stat.kind {
             Kind::File if name.attributes => self.attributes(fs, dir, &name.name),
             Kind::File if !content && stat.size > 0 => Ok(Seen::Withheld),
-            Kind::File
-                if stat.size <= self.settings.inline_bytes_max
-                    && used + stat.size > self.settings.look_bytes_max =>
-            {
-                Ok(Seen::Unread)
+            Kind::File if !self.has_room(used, stat) => Ok(Seen::Unread),
+            Kind::File => {
+                let opened = fs.open(dir, &name.name).map_err(|e| ("open", e))?;
+                self.file(place, name, opened, next_stream)
             }
-            Kind::File => self.file(place, name, next_stream),
             _ => special(fs, dir, &name.name, stat),
         }
     }
@@ -303,10 +336,10 @@ impl<F: Fs> Reader<F> {
         &mut self,
         place: &Place<'_, F>,
         name: &LookName,
+        (file, mut before): (F::File, Stat),
         next_stream: &mut dyn FnMut() -> u64,
     ) -> Result<Seen, Step> {
         let Place { fs, now, dir, .. } = *place;
-        let (file, mut before) = fs.open(dir, &name.name).map_err(|e| ("open", e))?;
         let mut written = false;
         if self.settings.lease && before.ctime >= now.minus_secs(YOUNG_SECS) {
             // A writer who is inside one long write(2) cannot be seen by comparing stats; the lease

@@ -381,12 +381,20 @@ impl Replica {
         out: &mut Vec<Action>,
     ) {
         let Looks { dir, names, .. } = &looks;
+        let walk = match lane {
+            Lane::Live => &self.live_walk,
+            Lane::Backlog => &self.backlog_walk,
+        };
+        let visit = looks.visit.and_then(|id| walk.visits.get(&id));
+        let was_file =
+            |name| visit.is_some_and(|visit| visit.not_files.binary_search(name).is_err());
         let asked = names
             .iter()
             .zip(further)
             .map(|((name, wish), further)| LookName {
                 name: name.clone(),
                 attributes: wish.want == Want::Attributes,
+                is_file: was_file(name),
                 unsettled: wish.unsettled >= super::UNSETTLED_TRIES,
                 further,
             });

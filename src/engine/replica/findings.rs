@@ -583,6 +583,11 @@ impl Replica {
             compared: Some(entry.mtime),
         });
         visit.subdirs = subdirs.collect();
+        let others = listed
+            .entries
+            .iter()
+            .filter(|entry| entry.kind != Kind::File);
+        visit.not_files = others.map(|entry| entry.name.clone()).collect();
         let has_changed = visit.after.is_none()
             && visit
                 .compared

@@ -4,7 +4,7 @@ use super::*;
 
 pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
-    let mut stage = on.fs.stage().unwrap();
+    let mut stage = on.fs.stage(0o600).unwrap();
     // Backwards, as chunks of several connections may come.
     on.fs.write_at(&stage, 6, b"world").unwrap();
     on.fs.write_at(&stage, 0, b"hello ").unwrap();
@@ -27,7 +27,7 @@ pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
     assert_eq!(on.fs.read_at(&file, 1000, &mut part).unwrap(), 0);
 
     // What lies between two writes reads as zeros.
-    let mut stage = on.fs.stage().unwrap();
+    let mut stage = on.fs.stage(0o600).unwrap();
     on.fs.write_at(&stage, 5, b"x").unwrap();
     let meta = Metadata {
         size: 6,
@@ -43,7 +43,7 @@ pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
 
 pub(crate) fn a_stage_shows_nowhere<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
-    let stages: Vec<_> = (0..10).map(|_| on.fs.stage().unwrap()).collect();
+    let stages: Vec<_> = (0..10).map(|_| on.fs.stage(0o600).unwrap()).collect();
     on.fs.write_at(&stages[3], 0, b"never published").unwrap();
     assert!(on.names(&root).is_empty());
     drop(stages);

@@ -188,7 +188,7 @@ impl<F: Fs> Fixture<F> {
         content: &[u8],
         meta: &Metadata,
     ) -> io::Result<()> {
-        let mut stage = self.fs.stage()?;
+        let mut stage = self.fs.stage(0o600)?;
         self.fs.write_at(&stage, 0, content)?;
         self.fs.publish(&mut stage, dir, called, meta).map(|_| ())
     }

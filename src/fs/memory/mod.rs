@@ -236,7 +236,7 @@ impl Fs for MemoryFs {
         Some(!disk.is_being_written(file.0.ino))
     }
 
-    fn stage(&self) -> io::Result<MemoryFile> {
+    fn stage(&self, _mode: u32) -> io::Result<MemoryFile> {
         let mut disk = self.step(Call::Create)?;
         let ino = disk.make_unnamed()?;
         Ok(MemoryFile(self.hold(disk, ino)))

@@ -17,6 +17,9 @@ use rustix::io::Errno;
 use super::target::Target;
 use super::{STAGE_NAME, errno, link, open, remove, stat};
 
+/// Read, write and execute, for the owner, the group and others.
+const PERMISSIONS: u32 = 0o777;
+
 /// The stage below one root.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -71,10 +74,11 @@ impl Stage {
         self.dir.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new file for content, without a name where the file system can do that.
-    pub(super) fn file(self: &Arc<Self>) -> io::Result<(File, Slot)> {
+    /// A new file for content, without a name where the file system can do that; otherwise in a directory that
+    /// is for its owner alone. So it may have its permissions from the start.
+    pub(super) fn file(self: &Arc<Self>, mode: u32) -> io::Result<(File, Slot)> {
         let mut slot = self.slot()?;
-        let mode = Mode::RUSR | Mode::WUSR;
+        let mode = Mode::from_raw_mode(mode & PERMISSIONS);
         if self.unnamed.load(Ordering::Relaxed) {
             let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
             match rustix::fs::openat(&self.root, ".", flags, mode) {

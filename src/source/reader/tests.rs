@@ -37,6 +37,7 @@ fn look(fs: &MemoryFs, inline_bytes_max: u64) -> (Seen, Option<OpenFile<MemoryFi
         names: vec![LookName {
             name: name("file"),
             attributes: false,
+            is_file: false,
             unsettled: false,
             further: Further::Unknown,
         }],

@@ -210,6 +210,7 @@ fn a_reader_says_nothing_of_what_lies_beyond_a_mount() {
             names: vec![LookName {
                 name: name("missing"),
                 attributes: false,
+                is_file: false,
                 unsettled: false,
                 further: Further::Unknown,
             }],

@@ -15,21 +15,21 @@ fn stage_path(on: &Fixture<RealFs>) -> PathBuf {
 fn stages_are_bounded_and_freed() {
     let dir = fresh("/dev/shm");
     let fs = RealFs::sink(dir.path(), SinkOptions { stages_max: 3 }).unwrap();
-    let mut stages: Vec<_> = (0..3).map(|_| fs.stage().unwrap()).collect();
-    assert_eq!(code(fs.stage()), Some(libc::EMFILE));
+    let mut stages: Vec<_> = (0..3).map(|_| fs.stage(0o600).unwrap()).collect();
+    assert_eq!(code(fs.stage(0o600)), Some(libc::EMFILE));
     stages.pop();
-    let mut last = fs.stage().unwrap();
+    let mut last = fs.stage(0o600).unwrap();
     let root = fs.root().unwrap();
     let meta = fs.stat_file(&last).unwrap().metadata(Xattrs::new());
     fs.publish(&mut last, &root, &name("file"), &meta).unwrap();
     drop(last);
-    fs.stage().unwrap();
+    fs.stage(0o600).unwrap();
 }
 
 #[test]
 fn named_stages_leave_with_their_owner() {
     let on = with_named_stages();
-    let stages: Vec<_> = (0..5).map(|_| on.fs.stage().unwrap()).collect();
+    let stages: Vec<_> = (0..5).map(|_| on.fs.stage(0o600).unwrap()).collect();
     assert_eq!(std::fs::read_dir(stage_path(&on)).unwrap().count(), 5);
     on.fs.tidy().unwrap();
     assert!(stage_path(&on).exists(), "it is in use");
