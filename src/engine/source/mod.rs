@@ -491,6 +491,8 @@ impl Source {
                 is_dir: true,
                 ..
             } => {
+                // Watched before it is looked at, or nobody would tell what came into it in between.
+                out.push(Action::Bind { path: path.clone() });
                 let stamp = self.last_stamp(now);
                 self.arming.owe(path.clone(), stamp);
             }

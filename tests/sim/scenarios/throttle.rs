@@ -115,3 +115,24 @@ fn a_throttled_source_sleeps_until_it_may_go_on() {
     world.limit(RateLimits::default());
     world.must_settle();
 }
+
+#[test]
+fn a_new_directory_is_watched_before_it_is_told() {
+    let mut world = World::prepared(
+        |faults| faults.filter = crate::faults::filter("- *.no"),
+        |src, _| (0..DIRS).for_each(|dir| mkdir(src, &format!("d{dir}"))),
+    );
+    world.must_settle();
+    // The walk that binds watches comes by when the limit allows it.
+    world.limit(operations(1));
+    world.rescan("");
+    world.flow();
+    let watches = world.watches();
+    world.mkdir("new");
+    world.hear();
+    assert_eq!(world.watches(), watches + 1);
+    // Nothing of it is told but the time of its directory.
+    world.write("new/x.no", "excluded");
+    world.limit(RateLimits::default());
+    world.must_settle();
+}
