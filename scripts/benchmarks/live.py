@@ -1,4 +1,4 @@
-"""Rows about daemons: how soon changes arrive, and what it costs to wait for them."""
+"""Rows about daemons: how soon changes arrive."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ import time
 from benchmarks import trees
 from benchmarks.counter import Counter
 from benchmarks.harness import Row, fail
-from benchmarks.programs import NAMES_AND_SIZES, Lsyncd, Osync, difference, must_be_equal, peak_memory, timed, wait_until
+from benchmarks.programs import NAMES_AND_SIZES, Lsyncd, Osync, difference, must_be_equal, timed, wait_until
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE = 0x8, 0x80, 0x100
@@ -337,35 +337,6 @@ class Wire(Live):
         pair.stop()
 
 
-class Memory(Live):
-    name = "memory"
-    title = "peak resident memory of each process, a fresh copy to its end"
-    tools = ("osync source", "osync sink", "rsync -a")
-    anchors = ("rsync -a",)
-    unit = "MiB"
-
-    def prepare(self):
-        self.files = self.options.size(1_000_000)
-        dirs = max(self.files // 100, 1)
-        trees.small_files(self.source, self.files, dirs, sizes=(0, 64))
-        return f"{self.files} files in {dirs} directories"
-
-    def measure(self, tool):
-        for path in (self.target, self.state):
-            shutil.rmtree(path, ignore_errors=True)
-        os.mkdir(self.target)
-        if tool.startswith("osync"):
-            pair = Osync(self, self.source, self.target, self.state)
-            pair.start_sink()
-            pair.wait_until_equal()
-            daemon = pair.source if tool == "osync source" else pair.sink
-            peak = daemon.peak_mib()
-            pair.stop()
-            return peak, {}
-        command = ["rsync", "-a", self.source + "/", self.target + "/"]
-        return peak_memory(command, os.path.join(self.place, "log")), {}
-
-
 def inotify_slab_bytes():
     """Kernel memory of all inotify marks, without the inodes that they pin; `None` if it is not told."""
     try:
@@ -423,31 +394,6 @@ class Start(Live):
         return first, more
 
 
-class Idle(Live):
-    name = "idle"
-    title = "processor time of both ends together while nothing happens"
-    unit = "ms a minute"
-    seconds = 30
-
-    def prepare(self):
-        files = self.options.size(1_000_000)
-        dirs = max(files // 100, 1)
-        trees.small_files(self.source, files, dirs, sizes=(0, 64))
-        self.pair = self.begin("osync")
-        return f"{files} files in {dirs} directories, {self.seconds} s each"
-
-    def measure(self, tool):
-        def used():
-            return self.pair.source.cpu_seconds() + self.pair.sink.cpu_seconds()
-
-        before = used()
-        time.sleep(self.seconds)
-        return (used() - before) * 1e3 * 60 / self.seconds, {}
-
-    def finish(self):
-        self.pair.stop()
-
-
 class Churn(Live):
     name = "churn"
     title = "the highest rate of new files at which lag stays below one second"
@@ -497,4 +443,4 @@ class Churn(Live):
         return number, time.monotonic() - last
 
 
-ROWS = (Latency, LatencyBusy, Storm, RenameDirectory, CatchUp, Append, Wire, Memory, Start, Idle, Churn)
+ROWS = (Latency, LatencyBusy, Storm, RenameDirectory, CatchUp, Append, Wire, Start, Churn)

@@ -34,6 +34,26 @@ def timed(command, log, environment=None):
     return seconds, {"cpu_s": round(used.ru_utime + used.ru_stime, 3)}
 
 
+def piped_costs(*commands):
+    """Seconds of processor time of each of the commands, the output of one being the input of the next."""
+    processes, given = [], subprocess.DEVNULL
+    for command in commands:
+        taken = subprocess.PIPE if command is not commands[-1] else None
+        process = subprocess.Popen(command, stdin=given, stdout=taken)
+        if processes:
+            given.close()
+        processes.append(process)
+        given = process.stdout
+    costs = []
+    for process in processes:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            fail(f"{' '.join(process.args)} ended with {process.returncode}")
+        costs.append(used.ru_utime + used.ru_stime)
+    return costs
+
+
 def wait_until(what, condition, limit=RUN_SECONDS_MAX, pause=0.02):
     """Returns as soon as the condition holds."""
     deadline = time.monotonic() + limit
