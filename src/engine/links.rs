@@ -63,6 +63,8 @@ pub struct Group {
     /// Position of the last change of the content that a known name was heard to tell; 0 if the sink has been
     /// told one that was read since.
     content_pos: u64,
+    /// The newest position of which content was told, whatever became of it on the sink.
+    told_pos: u64,
     /// When something happened that was told by a name while others may not have been known.
     heard: Option<Stamp>,
     /// Since it is known, there were directories without a watch: a name may have gone long before that is found.
@@ -247,6 +249,13 @@ impl LinkTable {
         self.groups.contains_key(&inode)
     }
 
+    /// True if the sink has been told the content of this inode as it was read after this position.
+    #[must_use]
+    pub fn told_since(&self, inode: Inode, read_pos: u64) -> bool {
+        let group = self.groups.get(&inode);
+        group.is_some_and(|group| group.told_pos > read_pos)
+    }
+
     /// Remembers that a name was seen to be one of these. False if there is no room for it.
     #[must_use]
     pub fn note(&mut self, path: &RelPath, links: Links) -> bool {
@@ -419,6 +428,7 @@ impl LinkTable {
             group.names.values_mut().for_each(|linked| *linked = false);
             group.names.insert(path.clone(), true);
             group.pending = None;
+            group.told_pos = group.told_pos.max(read_pos);
             if group.content_pos <= read_pos {
                 group.content_pos = 0;
             }
@@ -779,5 +789,21 @@ mod tests {
         table.doubt(&path("d"), 7);
         let known = ["a", "b", "d/c"].map(|name| anchor(&table, name).is_some());
         assert_eq!(known, [false, true, true]);
+    }
+
+    /// Two looks at names of one inode may be told in the other order, and what the first has told may be given up
+    /// as an anchor in between.
+    #[test]
+    fn what_was_told_of_an_inode_is_newer_than_what_was_read_before() {
+        let mut table = table(10, &[("a", 1, 2)]);
+        let inode = table.inode(&path("a")).unwrap();
+        assert!(!table.told_since(inode, 5));
+        table.anchored(&path("a"), 8, 1);
+        table.doubt(&path("a"), 9);
+        assert_eq!(anchor(&table, "a"), None);
+        assert_eq!(
+            [5, 8].map(|read_pos| table.told_since(inode, read_pos)),
+            [true, false]
+        );
     }
 }

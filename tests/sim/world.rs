@@ -998,9 +998,14 @@ impl World {
 
     // ---- judging -----------------------------------------------------------------------------------
 
-    /// I4: no more files are held open than both lanes may stream.
+    /// I4: no more files are held open than both lanes may stream. Those of a look count when it is told: if it was
+    /// made for a sink that has left meanwhile, they are closed then.
     fn judge_streams(&self) -> Result<(), String> {
-        let open = self.source.as_ref().map_or(0, |p| p.streams.len());
+        let Some(process) = &self.source else {
+            return Ok(());
+        };
+        let untold = process.found.iter().map(|(_, finding)| opened_by(finding));
+        let open = process.streams.len() - untold.sum::<usize>();
         if open > 2 * STREAMS_MAX {
             return Err(format!("I4: {open} files are open for streaming"));
         }
@@ -1368,4 +1373,15 @@ impl World {
             Some(difference) => Err(format!("I1, I9: said to be equal, but {difference}")),
         }
     }
+}
+
+/// Files that a look opened for streaming.
+fn opened_by(finding: &Finding) -> usize {
+    let Finding::Looked(seen) = finding else {
+        return 0;
+    };
+    let large = seen
+        .iter()
+        .filter(|seen| matches!(seen, Seen::Large { .. }));
+    large.count()
 }

@@ -99,6 +99,15 @@ impl Replica {
         }
     }
 
+    /// Ends a replica that has no session: what its looks have opened is closed.
+    pub fn close(self, out: &mut Vec<Action>) {
+        let untold = self
+            .readings
+            .values()
+            .filter_map(|reading| reading.behind_barrier.as_ref());
+        untold.for_each(|finding| close_streams(finding, out));
+    }
+
     fn take(&mut self, now: Now, ticket: Ticket, finding: Finding, out: &mut Vec<Action>) {
         let Some(Reading {
             work, lane, held, ..
@@ -221,7 +230,7 @@ impl Replica {
             let touched = wish.touched || problem.is_some_and(|problem| problem.touched);
             let wish = Waiting { touched, ..wish };
             if let Seen::Is { state, links, .. } = &seen
-                && !self.still_holds(&path, &wish, state, *links)
+                && !self.still_holds(&path, &wish, state, *links, read_pos)
             {
                 // It has changed since, or its anchor has: the whole state is looked at.
                 let wish = Waiting {
@@ -295,15 +304,20 @@ impl Replica {
         self.tell(now, lane, dir, told, read_pos, out);
     }
 
-    /// What a look of metadata alone, or of a further name, builds on must still be what the sink has.
+    /// What a look of metadata alone, or of a further name, builds on must still be what the sink has; and content
+    /// must not take the place of what another name of the inode has told since it was read.
     fn still_holds(
         &self,
         path: &RelPath,
         wish: &Waiting,
         state: &State,
         links: Option<Links>,
+        read_pos: u64,
     ) -> bool {
         match state {
+            State::Present(_, Body::Content(_)) => {
+                links.is_none_or(|links| !self.links.told_since(links.inode, read_pos))
+            }
             State::Present(_, Body::Unchanged { .. }) => {
                 // Nothing may have been written through a name that nobody knows or watches.
                 let knows_all = links
@@ -689,7 +703,11 @@ impl Replica {
     }
 
     fn stream_ended(&mut self, now: Now, id: u64, whole: bool, out: &mut Vec<Action>) {
-        if !whole {
+        let outdated = self.streams.get(&id).is_some_and(|stream| {
+            let inode = stream.links.map(|links| links.inode);
+            inode.is_some_and(|inode| self.links.told_since(inode, stream.read_pos))
+        });
+        if !whole || outdated {
             return self.abandon(now, id, out);
         }
         let Some(stream) = self.streams.remove(&id) else {

@@ -373,7 +373,9 @@ impl Source {
     }
 
     fn drop_replica(&mut self, key: u64, out: &mut Vec<Action>) {
-        self.replicas.remove(&key);
+        if let Some((_, replica)) = self.replicas.remove(&key) {
+            replica.close(out);
+        }
         out.push(Action::DropSpilled { key });
     }
 

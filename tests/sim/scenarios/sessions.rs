@@ -134,3 +134,21 @@ fn a_walk_goes_on_over_a_flapping_link() {
     }
     w.must_settle();
 }
+
+#[test]
+fn what_a_look_has_opened_is_closed_when_its_sink_leaves() {
+    let mut w = equal(&[("large", "1"), ("x", "1")]);
+    w.wait(1_000);
+    w.pause();
+    w.write("large", "larger than what travels whole");
+    w.chmod("x", 0o600);
+    w.hear();
+    w.resume();
+    let look = w.look("large");
+    // Metadata alone waits until all is heard that had happened by then.
+    w.write("y", "1");
+    w.tell(look);
+    assert_eq!(w.streams(), 1);
+    w.stop_sink();
+    assert_eq!(w.streams(), 0);
+}
