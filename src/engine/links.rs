@@ -796,7 +796,7 @@ mod tests {
     #[test]
     fn what_was_told_of_an_inode_is_newer_than_what_was_read_before() {
         let mut table = table(10, &[("a", 1, 2)]);
-        let inode = table.inode(&path("a")).unwrap();
+        let inode = table.inode(&path("a")).expect("a name that was noted");
         assert!(!table.told_since(inode, 5));
         table.anchored(&path("a"), 8, 1);
         table.doubt(&path("a"), 9);
