@@ -480,3 +480,40 @@ fn a_removal_that_fails_does_not_count() {
         assert_eq!(applier.brake.room(Lane::Backlog), 10);
     }
 }
+
+/// What the target held before counts as soon as the brake's floor is reached, by files or by a directory.
+#[test]
+fn removals_beyond_the_floor_are_a_share_of_what_was_there() {
+    let fs = MemoryFs::default();
+    {
+        let mut disk = fs.disk();
+        let root = Disk::root(&disk);
+        let dir = disk.make_dir(root, &name("dir")).unwrap();
+        for number in 0..30 {
+            let entry = name(format!("f{number:02}"));
+            disk.create(root, &entry, Kind::File, b"x").unwrap();
+            disk.create(dir, &entry, Kind::File, b"x").unwrap();
+        }
+    }
+    let removed = |gone: &[&str]| {
+        let applier = Applier::new(fs.clone(), Brake::new(5, 0.5), None);
+        let entries = gone.iter().map(|gone| Entry {
+            name: name(gone),
+            state: State::Absent,
+        });
+        let change = Change::Entries {
+            dir: RelPath::root(),
+            entries: entries.collect(),
+        };
+        gone.len() - applier.apply(Lane::Live, change).refused.len()
+    };
+    // The root, a directory and 60 files.
+    assert_eq!(removed(&["dir"]), 1, "31 of 62");
+    let files: Vec<String> = (0..30).map(|number| format!("f{number:02}")).collect();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    assert_eq!(
+        removed(&files),
+        10,
+        "of 31, and half of those that were left"
+    );
+}
