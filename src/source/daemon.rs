@@ -71,6 +71,11 @@ pub struct Options {
 /// Events of each kind that are taken in one turn, so that no kind starves another.
 const BATCH_MAX: usize = 256;
 
+/// While the queue of events is fuller than this share, so many batches of them are taken in one turn: whatever
+/// else waits can wait longer than the kernel's queue.
+const CALM_FILL: f64 = 1.0 / 16.0;
+const HURRIED_BATCHES_MAX: usize = 32;
+
 /// How often the root is checked and the state noted.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -643,6 +648,17 @@ impl Daemon {
     // ---- events of the file system -----------------------------------------------------------------
 
     fn read_events(&mut self) -> Result<(), Error> {
+        for _ in 0..HURRIED_BATCHES_MAX {
+            self.read_batch()?;
+            let fill = self.watch.waiting().map(|waiting| self.watch.fill(waiting));
+            if !self.unread || fill.is_ok_and(|fill| fill < CALM_FILL) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_batch(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
         self.measure_fill(now);
         let mut raw = std::mem::take(&mut self.raw);

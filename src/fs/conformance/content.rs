@@ -142,3 +142,26 @@ pub(crate) fn sync_succeeds<F: Fs>(on: &Fixture<F>) {
     on.write(&on.fs.root().unwrap(), "file", b"content");
     on.fs.sync().unwrap();
 }
+
+pub(crate) fn a_refused_stage_is_published_when_the_directory_has_gone<F: Fs>(on: &Fixture<F>) {
+    let root = on.fs.root().unwrap();
+    on.mkdir(&root, "name");
+    let mut stage = on.fs.stage(0o600).unwrap();
+    on.fs.write_at(&stage, 0, b"content").unwrap();
+    let meta = Metadata {
+        size: 7,
+        ..on.meta(Kind::File)
+    };
+    let refused = on.fs.publish(&mut stage, &root, &name("name"), &meta);
+    assert_eq!(code(refused), Some(libc::EISDIR));
+    on.fs.remove_tree(&root, &name("name")).unwrap();
+    let is_new = on.fs.publish(&mut stage, &root, &name("name"), &meta);
+    assert!(is_new.unwrap());
+    assert_eq!(on.read(&root, "name"), b"content");
+    let mut other = on.fs.stage(0o600).unwrap();
+    on.fs.write_at(&other, 0, b"another").unwrap();
+    let is_new = on.fs.publish(&mut other, &root, &name("name"), &meta);
+    assert!(!is_new.unwrap());
+    drop((stage, other));
+    assert_eq!(on.read(&root, "name"), b"another");
+}
