@@ -9,7 +9,26 @@ from benchmarks.live import Live
 from benchmarks.programs import Osync, peak_memory, piped_costs
 
 
-class Memory(Live):
+class EachEnd(Live):
+    """A fresh copy, of which each end is asked for something."""
+
+    def clear_target(self):
+        for path in (self.target, self.state):
+            shutil.rmtree(path, ignore_errors=True)
+        os.mkdir(self.target)
+
+    def of_each_end(self, figure):
+        """That figure of the source and of the sink, when they are equal."""
+        self.clear_target()
+        pair = Osync(self, self.source, self.target, self.state)
+        pair.start_sink()
+        pair.wait_until_equal()
+        figures = [figure(pair.source), figure(pair.sink)]
+        pair.stop()
+        return figures
+
+
+class Memory(EachEnd):
     name = "memory"
     title = "peak resident memory of each process, a fresh copy to its end"
     tools = ("osync source", "osync sink", "rsync -a")
@@ -23,22 +42,15 @@ class Memory(Live):
         return f"{self.files} files in {dirs} directories"
 
     def measure(self, tool):
-        for path in (self.target, self.state):
-            shutil.rmtree(path, ignore_errors=True)
-        os.mkdir(self.target)
         if tool.startswith("osync"):
-            pair = Osync(self, self.source, self.target, self.state)
-            pair.start_sink()
-            pair.wait_until_equal()
-            daemon = pair.source if tool == "osync source" else pair.sink
-            peak = daemon.peak_mib()
-            pair.stop()
-            return peak, {}
+            peaks = self.of_each_end(lambda daemon: daemon.peak_mib())
+            return peaks[tool == "osync sink"], {}
+        self.clear_target()
         command = ["rsync", "-a", self.source + "/", self.target + "/"]
         return peak_memory(command, os.path.join(self.place, "log")), {}
 
 
-class Cost(Live):
+class Cost(EachEnd):
     name = "cost"
     title = "processor time of each end, a fresh copy of many small files"
     tools = ("osync source", "osync sink", "tar -c", "tar -x")
@@ -53,16 +65,10 @@ class Cost(Live):
         return f"{files} files of {size / 1e6:.0f} MB in {dirs} directories"
 
     def measure(self, tool):
-        for path in (self.target, self.state):
-            shutil.rmtree(path, ignore_errors=True)
-        os.mkdir(self.target)
         if tool.startswith("osync"):
-            pair = Osync(self, self.source, self.target, self.state)
-            pair.start_sink()
-            pair.wait_until_equal()
-            used = [pair.source.cpu_seconds(), pair.sink.cpu_seconds()]
-            pair.stop()
+            used = self.of_each_end(lambda daemon: daemon.cpu_seconds())
         else:
+            self.clear_target()
             used = piped_costs(["tar", "-C", self.source, "-cf", "-", "."], ["tar", "-C", self.target, "-xf", "-"])
         return used[tool in ("osync sink", "tar -x")] * self.units_a_second, {}
 
