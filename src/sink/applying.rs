@@ -38,7 +38,7 @@ impl Appliers {
         for number in 0..threads {
             let (applier, results) = (Arc::clone(applier), results.clone());
             // Live changes must not wait for all of the backlog that has come before (I5), nor the backlog
-            // for live changes without end.
+            // for live changes without end; one applier alone prefers what is live.
             let (first, second) = match number % 2 {
                 0 => (live_to_do.clone(), backlog_to_do.clone()),
                 _ => (backlog_to_do.clone(), live_to_do.clone()),
