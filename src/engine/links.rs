@@ -522,12 +522,13 @@ impl LinkTable {
         }
     }
 
-    /// Nothing is known of the sink any more.
+    /// Nothing is known of the sink any more. What happened to an inode and was not told by all of its names
+    /// is still to be told: a comparison need not see it.
     pub fn unlink_all(&mut self) {
         for group in self.groups.values_mut() {
+            group.changed &= group.untold().is_some() || group.names.values().any(|told| !told);
             group.names.values_mut().for_each(|linked| *linked = false);
             group.anchor = None;
-            group.changed = false;
             group.moved_on = false;
         }
     }
@@ -789,6 +790,29 @@ mod tests {
         table.doubt(&path("d"), 7);
         let known = ["a", "b", "d/c"].map(|name| anchor(&table, name).is_some());
         assert_eq!(known, [false, true, true]);
+    }
+
+    /// Seed 65396840517437: a write that leaves size and time as they were, told by one name, and a session that ends
+    /// before the other one is found.
+    #[test]
+    fn what_names_that_are_found_late_were_not_told_outlives_a_session() {
+        let stamp = Stamp {
+            pos: 1,
+            since_ms: 0,
+            made: crate::engine::Since::Ms(0),
+        };
+        let mut table = table(10, &[("a", 1, 2), ("x", 2, 2), ("y", 2, 2), ("z", 3, 1)]);
+        for name in ["a", "x", "z"] {
+            table.changed(&path(name));
+            table.heard(&path(name), stamp);
+        }
+        table.unlink_all();
+        assert!(table.note(&path("b"), links(1, 2)));
+        let wants = ["a", "b", "x", "y", "z"].map(|name| {
+            let group = table.of(&path(name)).expect("it was noted");
+            group.wants(&path(name))
+        });
+        assert_eq!(wants, [true, true, true, true, false], "z has no others");
     }
 
     /// Two looks at names of one inode may be told in the other order, and what the first has told may be given up
