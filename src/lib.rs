@@ -12,7 +12,7 @@
 //!
 //! [`cli`] is what people type and read, [`config`] every setting with its limits, [`error`] what can
 //! end a command. [`tree`] has the nouns, [`fs`] everything that is done to a file system,
-//! [`owners`] the users and groups of the host, [`priority`] how threads give way to others there,
+//! [`lanes`] the work of threads, [`owners`] the users and groups of the host, [`priority`] how threads give way to others there,
 //! [`supervisor`] what a service manager is told.
 
 pub mod allocation;
@@ -23,6 +23,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod fs;
+pub mod lanes;
 pub mod owners;
 pub mod priority;
 pub mod report;

@@ -764,7 +764,11 @@ impl Daemon {
                 let target = self.watch.consumed().saturating_add(waiting);
                 self.barriers.push((target, ticket));
             }
-            Action::Read { ticket, order } => self.readers.read(ticket, order),
+            Action::Read {
+                ticket,
+                lane,
+                order,
+            } => self.readers.read(ticket, lane, order),
             Action::CloseStream { stream } => self.readers.close_stream(stream),
             Action::Spill { key, names } => self.spill(key, names),
             Action::Gather { key, names_max } => self.gather(key, names_max),

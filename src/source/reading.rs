@@ -13,8 +13,10 @@ use crate::engine::work::{Finding, Order};
 use crate::error::Error;
 use crate::fs::real::{RealFile, RealFs};
 use crate::fs::windows::Windows;
+use crate::lanes::{Work, Worker, lanes};
 use crate::priority::give_way;
 use crate::tree::Filter;
+use crate::wire::message::Lane;
 
 /// Findings that wait for the loop; readers wait when there are more.
 const FINDINGS_MAX: usize = 256;
@@ -35,7 +37,7 @@ struct Shared {
 /// what they are doing.
 pub(super) struct Readers {
     shared: Arc<Shared>,
-    orders: crossbeam_channel::Sender<(Ticket, Order)>,
+    orders: Work<(Ticket, Order)>,
     found: mpsc::Receiver<(Ticket, Finding)>,
 }
 
@@ -56,11 +58,11 @@ impl Readers {
             streams: Mutex::new(HashMap::new()),
             next_stream: AtomicU64::new(1),
         });
-        // The engine bounds what is under way, so this never grows beyond that.
-        let (orders, to_do) = crossbeam_channel::unbounded();
+        // Live looks must not wait for all that the backlog has asked for before (I5).
+        let (orders, to_do) = lanes();
         let (results, found) = mpsc::channel(FINDINGS_MAX);
         for number in 0..threads {
-            let (shared, to_do, results) = (Arc::clone(&shared), to_do.clone(), results.clone());
+            let (shared, to_do, results) = (Arc::clone(&shared), to_do.another(), results.clone());
             std::thread::Builder::new()
                 .name(format!("reader-{number}"))
                 .spawn(move || {
@@ -79,9 +81,8 @@ impl Readers {
     }
 
     /// Hands out work, never waiting.
-    pub(super) fn read(&self, ticket: Ticket, order: Order) {
-        // Without readers nothing is ever found, which the loop notices.
-        let _ = self.orders.send((ticket, order));
+    pub(super) fn read(&self, ticket: Ticket, lane: Lane, order: Order) {
+        self.orders.put(lane, (ticket, order));
     }
 
     /// Closes a file that a look has opened.
@@ -106,14 +107,10 @@ impl Shared {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(
-        &self,
-        to_do: &crossbeam_channel::Receiver<(Ticket, Order)>,
-        results: &mpsc::Sender<(Ticket, Finding)>,
-    ) {
+    fn work(&self, to_do: &Worker<(Ticket, Order)>, results: &mpsc::Sender<(Ticket, Finding)>) {
         let mut reader =
             Reader::new(self.settings, self.filter.clone()).sharing(Arc::clone(&self.windows));
-        for (ticket, order) in to_do {
+        while let Some((ticket, order)) = to_do.next() {
             let finding = self.carry_out(&mut reader, &order);
             if results.blocking_send((ticket, finding)).is_err() {
                 return;

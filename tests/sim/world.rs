@@ -509,7 +509,7 @@ impl World {
                         process.watch.consumed() + process.watch.waiting().expect("memory");
                     process.barriers.push((ticket, target));
                 }
-                source::Action::Read { ticket, order } => process.orders.push((ticket, order)),
+                source::Action::Read { ticket, order, .. } => process.orders.push((ticket, order)),
                 source::Action::CloseStream { stream } => {
                     process.streams.remove(&stream);
                 }

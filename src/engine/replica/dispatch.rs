@@ -147,7 +147,11 @@ impl Replica {
                 behind_barrier: None,
             },
         );
-        out.push(Action::Read { ticket, order });
+        out.push(Action::Read {
+            ticket,
+            lane,
+            order,
+        });
     }
 
     /// Ends a reading and gives back what was reserved for it.

@@ -170,6 +170,7 @@ impl Replica {
             self.gather.scan.began(&page, ticket);
             out.push(Action::Read {
                 ticket,
+                lane: Lane::Backlog,
                 order: page.order,
             });
         }

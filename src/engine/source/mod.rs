@@ -128,6 +128,8 @@ pub enum Action {
     Read {
         /// Returned in the answer.
         ticket: Ticket,
+        /// Readers take what is live first.
+        lane: Lane,
         /// What to read.
         order: Order,
     },
@@ -664,6 +666,7 @@ impl Source {
             self.account.charge(Lane::Backlog, operations);
             out.push(Action::Read {
                 ticket,
+                lane: Lane::Backlog,
                 order: page.order,
             });
         }
@@ -696,6 +699,7 @@ impl Source {
         }
         out.push(Action::Read {
             ticket,
+            lane: Lane::Backlog,
             order: page.order,
         });
     }

@@ -172,7 +172,7 @@ impl ByHand {
         self.replica.dispatch(at(ms), false, &mut out);
         while let Some(action) = out.pop() {
             match action {
-                Action::Read { ticket, order } => {
+                Action::Read { ticket, order, .. } => {
                     let finding = match order {
                         Order::Look { names, .. } => {
                             self.looks += 1;

@@ -225,6 +225,7 @@ fn who_hands_nothing_out_does_not_turn() {
             if let Action::Read {
                 ticket,
                 order: Order::LookDir { dir },
+                ..
             } = action
             {
                 let failed = Finding::Failed {
