@@ -214,8 +214,7 @@ impl Replica {
         out: &mut Vec<Action>,
     ) {
         let Looks {
-            dir,
-            names,
+            ref dir,
             visit,
             read_pos,
             ..
@@ -223,14 +222,14 @@ impl Replica {
         let mut told = Told::default();
         let mut unread = VecDeque::new();
         let is_listed = self.is_listed(lane, visit);
-        for ((name, wish), seen) in names.into_iter().zip(seen) {
-            let path = dir.join(&name);
+        for ((name, wish), seen) in looks.names.iter().zip(seen) {
+            let (name, path) = (name.clone(), dir.join(name));
             // Whoever has asked for the look: what could not be told is told now.
             let problem = self.ledger.get(&path);
             let touched = wish.touched || problem.is_some_and(|problem| problem.touched);
-            let wish = Waiting { touched, ..wish };
+            let wish = Waiting { touched, ..*wish };
             if let Seen::Is { state, links, .. } = &seen
-                && !self.still_holds(&path, &wish, state, *links, read_pos)
+                && !self.still_holds(&path, &wish, state, *links, &looks)
             {
                 // It has changed since, or its anchor has: the whole state is looked at.
                 let wish = Waiting {
@@ -301,7 +300,7 @@ impl Replica {
                 self.queue(lane).put(now.ms, dir.join(&name), wish);
             }
         }
-        self.tell(now, lane, dir, told, read_pos, out);
+        self.tell(now, lane, looks.dir, told, read_pos, out);
     }
 
     /// What a look of metadata alone, or of a further name, builds on must still be what the sink has; and content
@@ -312,17 +311,17 @@ impl Replica {
         wish: &Waiting,
         state: &State,
         links: Option<Links>,
-        read_pos: u64,
+        looks: &Looks,
     ) -> bool {
         match state {
             State::Present(_, Body::Content(_)) => {
-                links.is_none_or(|links| !self.links.told_since(links.inode, read_pos))
+                links.is_none_or(|links| !self.links.told_since(links.inode, looks.read_pos))
             }
             State::Present(_, Body::Unchanged { .. }) => {
                 // Nothing may have been written through a name that nobody knows or watches.
                 let knows_all = links
                     .is_none_or(|links| self.watches_all && !self.links.misses_names(path, links));
-                knows_all && !self.state_waits(path)
+                knows_all && !self.state_waits(path, looks)
             }
             State::Present(_, Body::Link { to, .. }) => self.may_link(path, wish, to),
             _ => true,
@@ -470,8 +469,9 @@ impl Replica {
         }
     }
 
-    /// True if the content may have changed, as far as is known or has been forgotten.
-    fn state_waits(&self, path: &RelPath) -> bool {
+    /// True if the content may have changed, as far as is known or has been forgotten, or is being read under
+    /// another name of the inode, perhaps by these looks.
+    fn state_waits(&self, path: &RelPath, looks: &Looks) -> bool {
         let waits = |path: &RelPath| {
             let queues = [&self.live, &self.backlog].into_iter();
             let mut wishes = queues.filter_map(|queue| queue.get(path));
@@ -481,7 +481,14 @@ impl Replica {
         };
         let suspected = |path: &RelPath| self.walks().any(|walk| walk.suspects(path));
         let unanswered = |path: &RelPath| !self.holds_names_apart() && self.is_unanswered(path);
-        let waits_elsewhere = |path: &RelPath| waits(path) || unanswered(path) || suspected(path);
+        let streamed = |path: &RelPath| self.streams.values().any(|stream| stream.path == *path);
+        let is_read = |path: &RelPath| {
+            let mut others = self.readings.values().map(|reading| &reading.work);
+            looks.want_state_of(path) || others.any(|work| work.wants_state_of(path))
+        };
+        let waits_elsewhere = |path: &RelPath| {
+            waits(path) || unanswered(path) || suspected(path) || streamed(path) || is_read(path)
+        };
         let elsewhere = || {
             let group = self.links.of(path);
             group.is_some_and(|group| group.others(path).any(waits_elsewhere))

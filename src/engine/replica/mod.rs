@@ -117,6 +117,14 @@ impl Work {
             _ => 0,
         }
     }
+
+    /// True if it reads the whole state of this path.
+    fn wants_state_of(&self, path: &RelPath) -> bool {
+        match self {
+            Self::Looks(looks) => looks.want_state_of(path),
+            _ => false,
+        }
+    }
 }
 
 /// Names of one directory that are being looked at, for a visit or because they waited.
@@ -129,6 +137,16 @@ struct Looks {
     read_pos: u64,
     /// Streams that it may open.
     streams: usize,
+}
+
+impl Looks {
+    /// True if the whole state of this path is among what they read.
+    fn want_state_of(&self, path: &RelPath) -> bool {
+        let is_it = |(name, wish): &(Name, Waiting)| {
+            wish.want == Want::State && self.dir.join(name) == *path
+        };
+        self.dir.is_above(path) && self.names.iter().any(is_it)
+    }
 }
 
 /// A rename that waits to be sent.

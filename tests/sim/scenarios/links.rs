@@ -2,7 +2,7 @@
 
 use osync::wire::message::Refusal;
 
-use super::{equal, make};
+use super::{at_every_moment, equal, make};
 use crate::world::World;
 use crate::world::steps::{ln, mkdir, path, same_inode, write};
 
@@ -274,6 +274,45 @@ fn metadata_by_one_name_on_content_by_another() {
     w.hear();
     w.resume();
     w.must_settle();
+}
+
+/// What is on its way under one name must not get the metadata that is told by another before it is there, be it
+/// streamed or read (seed 73992526342959).
+#[test]
+fn metadata_by_one_name_on_content_that_another_is_about_to_tell() {
+    for (old, new) in [("1", "2"), ("aaaabbbbcccc", "aaaabbbbCCCC")] {
+        let begin = || {
+            let mut w = equal(&[("a", old)]);
+            w.ln("a", "b");
+            w.must_settle();
+            w.come_by("a");
+            w.write_unseen("a", new);
+            w
+        };
+        // At every step, each name must hold what it once was.
+        at_every_moment(60, begin, |w| {
+            w.come_by("b");
+            w.chmod("b", 0o611);
+        });
+    }
+}
+
+/// The same if one look sees both.
+#[test]
+fn metadata_by_one_name_on_content_that_the_same_look_tells_by_another() {
+    for (first, second) in [("a", "b"), ("b", "a")] {
+        let mut w = equal(&[("a", "1")]);
+        w.ln("a", "b");
+        w.must_settle();
+        w.pause();
+        w.come_by(first);
+        w.write_unseen(first, "2");
+        w.come_by(second);
+        w.chmod(second, 0o611);
+        w.hear();
+        w.resume();
+        w.must_settle();
+    }
 }
 
 #[test]
