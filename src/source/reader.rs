@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 
 use crate::engine::work::{
     Detail, Finding, Further, INLINE_BYTES_MAX, Inode, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX,
@@ -25,6 +25,10 @@ use crate::wire::message::{ENTRY_COST, xattrs_cost};
 /// files can only be in the middle of a write that has not told the kernel its time yet, which a
 /// local file system does at the start of each write.
 const YOUNG_SECS: i64 = 2;
+
+/// Bytes that are allocated for the content of files at once. What is left of them at the end of a look serves the
+/// next one.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Files larger than this travel as streams; smaller in tests that want many streams.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +72,8 @@ pub struct OpenFile<H> {
 pub struct Reader<F: Fs> {
     settings: ReaderSettings,
     filter: Filter,
-    buffer: Vec<u8>,
+    /// Room for the content of the next files, which share it.
+    buffer: BytesMut,
     windows: Arc<Windows>,
     /// Files opened by the last look.
     opened: Vec<OpenFile<F::File>>,
@@ -81,7 +86,7 @@ impl<F: Fs> Reader<F> {
         Self {
             settings,
             filter,
-            buffer: Vec::new(),
+            buffer: BytesMut::new(),
             windows: Arc::new(Windows::keeping(settings.listing_cache_bytes)),
             opened: Vec::new(),
         }
@@ -372,6 +377,9 @@ impl<F: Fs> Reader<F> {
             });
         }
         let size = usize::try_from(before.size).expect("an inline file fits into memory");
+        if self.buffer.capacity() < size {
+            self.buffer = BytesMut::with_capacity(size.max(BUFFER_BYTES));
+        }
         self.buffer.resize(size, 0);
         let read = fs
             .read_at(&file, 0, &mut self.buffer)
@@ -384,7 +392,7 @@ impl<F: Fs> Reader<F> {
             }
             written = true;
         }
-        let content = Bytes::copy_from_slice(&self.buffer);
+        let content = self.buffer.split().freeze();
         Ok(Seen::Is {
             state: State::Present(before.metadata(xattrs), Body::Content(content)),
             while_open: written,

@@ -170,12 +170,37 @@ impl Replica {
     /// A claim on the path or above it, or a rename that touches it, must end first. Who looks at the metadata
     /// of a directory says nothing of what lies in it.
     fn blocked(&self, path: &RelPath) -> bool {
-        let claimed = self.readings.values().any(|reading| match &reading.work {
+        self.blocked_by(self.readings.values(), path)
+    }
+
+    fn blocked_by<'a>(
+        &self,
+        mut readings: impl Iterator<Item = &'a Reading>,
+        path: &RelPath,
+    ) -> bool {
+        let claimed = readings.any(|reading| match &reading.work {
             Work::DirMeta { dir, .. } => dir == path,
             _ => reading.footprint.covers(path),
         });
         (claimed && self.limits.keeps(Rule::Claim))
             || self.renames.iter().any(|renaming| renaming.touches(path))
+    }
+
+    /// The readings that can block anything directly in a directory: few, so that not all are asked for each of
+    /// its names.
+    fn rivals_in(&self, dir: &RelPath) -> Vec<Ticket> {
+        let is_rival = |reading: &Reading| match &reading.work {
+            Work::DirMeta { dir: other, .. } => dir.is_above(other),
+            _ => {
+                let mut groups = reading.footprint.groups();
+                reading.footprint.covers(dir) || groups.any(|(other, _)| other == dir)
+            }
+        };
+        let rivals = self
+            .readings
+            .iter()
+            .filter(|(_, reading)| is_rival(reading));
+        rivals.map(|(&ticket, _)| ticket).collect()
     }
 
     /// The highest directory above the path that waits for a look itself: it goes first, so that the
@@ -333,10 +358,12 @@ impl Replica {
     ) {
         let (mut names, mut further) = (Vec::new(), Vec::new());
         let names_max = self.look_names_max(lane);
+        let rivals = self.rivals_in(&dir);
         for name in self.queue(lane).ready_in(&dir, first, names_max) {
             let path = dir.join(&name);
-            let busy =
-                self.blocked(&path) || self.streams.values().any(|stream| stream.path == path);
+            let rivals = rivals.iter().map(|ticket| &self.readings[ticket]);
+            let busy = self.blocked_by(rivals, &path)
+                || self.streams.values().any(|stream| stream.path == path);
             if name != *first && busy {
                 continue;
             }
@@ -501,6 +528,7 @@ impl Replica {
         let touched = open_below && self.holds_names_apart();
         let mut names = Vec::with_capacity(candidates.len());
         let mut further = Vec::with_capacity(candidates.len());
+        let rivals = self.rivals_in(&dir);
         for name in candidates {
             let path = dir.join(&name);
             if let Some(stream) = self.streams.values_mut().find(|stream| stream.path == path) {
@@ -512,7 +540,8 @@ impl Replica {
                 Ok(_) => rescan.suspected_pos,
                 Err(_) => 0,
             };
-            if self.blocked(&path) {
+            let rivals = rivals.iter().map(|ticket| &self.readings[ticket]);
+            if self.blocked_by(rivals, &path) {
                 // Somebody holds it: it waits in the queue, so that the page can go on.
                 let wish = Waiting::appeared(rescan.stamp).with_content(pos);
                 let wish = Waiting {

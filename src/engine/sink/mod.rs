@@ -32,7 +32,8 @@ pub struct Settings {
     pub limits: TargetLimits,
     /// The users and groups of this host, if owners are to be matched by name.
     pub owners: Option<OwnerTables>,
-    /// Shortest time between two syncs, in milliseconds; a slow file system lengthens it.
+    /// Shortest time between two syncs while changes come, in milliseconds; a fifth of it once all are applied.
+    /// A slow file system lengthens both.
     pub sync_interval_ms: u64,
 }
 
@@ -127,6 +128,13 @@ pub enum Action {
     },
 }
 
+/// Syncs in an interval of which each finds all that came applied.
+const IDLE_SYNCS: u64 = 5;
+
+/// Such a sync begins so many times the duration of the last one after it, so that small changes without end
+/// do not keep the disk busy.
+const SYNC_REST: u64 = 10;
+
 /// How long a sync that has failed is not tried again, in milliseconds.
 const SYNC_RETRY_MS: u64 = 1_000;
 
@@ -193,7 +201,9 @@ pub struct Sink {
     syncing: Option<(u64, Standing)>,
     sync_failed: bool,
     synced_to: u64,
+    /// When the next sync may begin, while changes come and when all of them are applied.
     sync_after_ms: u64,
+    sync_idle_after_ms: u64,
     acknowledged: (u64, u64),
     window: Window,
     granted: Credit,
@@ -226,6 +236,7 @@ impl Sink {
             sync_failed: false,
             synced_to: 0,
             sync_after_ms: 0,
+            sync_idle_after_ms: 0,
             acknowledged: (0, 0),
             granted: Credit::default(),
             stop: false,
@@ -279,7 +290,9 @@ impl Sink {
             .min();
         // Until what is being applied has ended, there is nothing to wake up for.
         let can_prepare = self.is_preparing() && self.syncing.is_none() && self.order.is_idle();
-        let sync = if self.sync_wanted() || (can_prepare && self.sync_failed) {
+        let sync = if self.sync_wanted() {
+            self.sync_due_ms()
+        } else if can_prepare && self.sync_failed {
             self.sync_after_ms
         } else {
             u64::MAX
@@ -607,8 +620,17 @@ impl Sink {
         self.is_confirmed() && self.syncing.is_none() && self.order.applied() > self.synced_to
     }
 
+    /// When there is nothing more to come for the sync that is wanted, whoever waits for it is not kept waiting
+    /// for others.
+    fn sync_due_ms(&self) -> u64 {
+        match self.order.is_idle() {
+            true => self.sync_idle_after_ms,
+            false => self.sync_after_ms,
+        }
+    }
+
     fn begin_sync(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.sync_wanted() && now.ms >= self.sync_after_ms {
+        if self.sync_wanted() && now.ms >= self.sync_due_ms() {
             self.start_sync(out);
         }
     }
@@ -633,13 +655,17 @@ impl Sink {
         let Some((applied, standing)) = self.syncing.take() else {
             return;
         };
-        self.sync_after_ms = now.ms + self.settings.sync_interval_ms.max(2 * took_ms);
+        let interval_ms = self.settings.sync_interval_ms;
+        self.sync_after_ms = now.ms + interval_ms.max(2 * took_ms);
+        let idle_ms = (interval_ms / IDLE_SYNCS).max(SYNC_REST * took_ms);
+        self.sync_idle_after_ms = self.sync_after_ms.min(now.ms + idle_ms);
         if !ok {
             // What was applied may be lost: another session sends it again, with content (rule 24).
             self.sync_failed = true;
             self.preparing = false;
             self.continuous = false;
             self.sync_after_ms = now.ms + SYNC_RETRY_MS.max(2 * took_ms);
+            self.sync_idle_after_ms = self.sync_after_ms;
             self.reset("a failed sync", out);
             if self.stop {
                 // Nobody knows when it will work again.

@@ -160,6 +160,45 @@ fn abandon(number: u64) -> ToSink {
     }
 }
 
+/// What is told and done at a time; true if a sync begins.
+fn syncs_at(sink: &mut Sink, ms: u64, events: impl IntoIterator<Item = Event>) -> bool {
+    let now = Now {
+        ms,
+        ..Now::default()
+    };
+    let mut out = Vec::new();
+    for event in events {
+        sink.handle(now, event, &mut out);
+        sink.advance(now, &mut out);
+    }
+    sink.advance(now, &mut out);
+    out.iter()
+        .any(|action| matches!(action, Action::Sync { .. }))
+}
+
+#[test]
+fn a_sync_comes_sooner_when_nothing_is_left_to_be_applied() {
+    let (mut sink, _) = transferring();
+    let told = |number| Event::Data(0, abandon(number));
+    let applied = |number| Event::Applied(number, Outcome::default());
+    let synced = |took_ms| Event::Synced { ok: true, took_ms };
+    assert!(!syncs_at(&mut sink, 20, [told(1), told(2), applied(1)]));
+    assert!(syncs_at(&mut sink, 20, [applied(2)]), "10 ms have passed");
+    // However little is applied, it takes a tenth of the time at most.
+    assert!(!syncs_at(&mut sink, 25, [synced(3), told(3), applied(3)]));
+    assert!(!syncs_at(&mut sink, 54, []));
+    assert_eq!(sink.deadline(), 55);
+    assert!(syncs_at(&mut sink, 55, []));
+    // A slow one is not made up for.
+    assert!(!syncs_at(
+        &mut sink,
+        100,
+        [synced(40), told(4), told(5), applied(4)]
+    ));
+    assert!(!syncs_at(&mut sink, 179, [applied(5)]));
+    assert!(syncs_at(&mut sink, 180, []));
+}
+
 fn attempts(out: &[Action]) -> Vec<u32> {
     let attempt = |action: &Action| match action {
         Action::Connect { attempt } => Some(*attempt),

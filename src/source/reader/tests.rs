@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::fs::conformance::name;
 use crate::fs::memory::{Disk, Ino, MemoryFile, MemoryFs};
