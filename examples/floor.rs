@@ -90,7 +90,7 @@ impl Floor {
                 let (content, stat) = read(fs, dir, &name)?;
                 self.reading += began.elapsed();
                 let began = Instant::now();
-                let mut stage = target.stage(stat.mode)?;
+                let mut stage = target.stage(&top, stat.mode)?;
                 target.write_at(&stage, 0, &content)?;
                 target.publish(&mut stage, &top, &name, &stat.metadata(Xattrs::new()))?;
                 drop(stage);

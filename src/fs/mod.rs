@@ -131,8 +131,9 @@ pub trait Fs: Send + Sync + 'static {
     fn unwritten(&self, file: &Self::File) -> Option<bool>;
 
     /// A new stage for content, which no name shows, with those of these permissions that the process gives to
-    /// new files: whoever knows them sooner than when it is published spares setting them.
-    fn stage(&self, mode: u32) -> io::Result<Self::File>;
+    /// new files: whoever knows them sooner than when it is published spares setting them. It can be published
+    /// anywhere; file systems put it near `dir`, so that is best where it will be.
+    fn stage(&self, dir: &Self::Dir, mode: u32) -> io::Result<Self::File>;
     /// Writes all bytes at an offset of a stage.
     fn write_at(&self, file: &Self::File, offset: u64, data: &[u8]) -> io::Result<()>;
     /// Copies this range of a file to the same place of a stage, where the file system can by sharing it, so

@@ -411,7 +411,7 @@ impl<F: Fs> Applier<F> {
             State::Absent => self.remove(lane, dir, name).map(|()| false),
             State::Present(meta, body) => match body {
                 Body::Content(content) => {
-                    let stage = step("create", self.fs.stage(meta.mode))?;
+                    let stage = step("create", self.fs.stage(dir, meta.mode))?;
                     step("write", self.fs.write_at(&stage, 0, &content))?;
                     self.place(lane, (dir, name), stage, &meta).map(|()| false)
                 }
@@ -786,7 +786,9 @@ impl<F: Fs> Applier<F> {
     /// A stage for a whole file. It has its length from the start, so that no file system allocates more
     /// behind each write in the hope for a next one: that would fill the holes.
     fn stage(&self, size: u64) -> Result<Stage<F::File>, Refused> {
-        let file = step("create", self.fs.stage(PRIVATE))?;
+        // Where it will be is told with its last piece.
+        let root = step("open directory", self.fs.root())?;
+        let file = step("create", self.fs.stage(&root, PRIVATE))?;
         step("set length", self.fs.set_len(&file, size))?;
         Ok(Stage {
             file,

@@ -4,7 +4,7 @@ use super::*;
 
 pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
-    let mut stage = on.fs.stage(0o600).unwrap();
+    let mut stage = on.fs.stage(&root, 0o600).unwrap();
     // Backwards, as chunks of several connections may come.
     on.fs.write_at(&stage, 6, b"world").unwrap();
     on.fs.write_at(&stage, 0, b"hello ").unwrap();
@@ -27,7 +27,7 @@ pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
     assert_eq!(on.fs.read_at(&file, 1000, &mut part).unwrap(), 0);
 
     // What lies between two writes reads as zeros.
-    let mut stage = on.fs.stage(0o600).unwrap();
+    let mut stage = on.fs.stage(&root, 0o600).unwrap();
     on.fs.write_at(&stage, 5, b"x").unwrap();
     let meta = Metadata {
         size: 6,
@@ -43,11 +43,32 @@ pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
 
 pub(crate) fn a_stage_shows_nowhere<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
-    let stages: Vec<_> = (0..10).map(|_| on.fs.stage(0o600).unwrap()).collect();
+    let stages: Vec<_> = (0..10)
+        .map(|_| on.fs.stage(&root, 0o600).unwrap())
+        .collect();
     on.fs.write_at(&stages[3], 0, b"never published").unwrap();
     assert!(on.names(&root).is_empty());
     drop(stages);
     assert!(on.names(&root).is_empty());
+}
+
+pub(crate) fn a_stage_near_one_directory_is_published_in_another<F: Fs>(on: &Fixture<F>) {
+    let root = on.fs.root().unwrap();
+    let meta = on.meta(Kind::File);
+    for called in ["one", "other"] {
+        on.mkdir(&root, called);
+    }
+    let (one, other) = (on.at("one"), on.at("other"));
+    for (near, at) in [(&root, &one), (&one, &other), (&other, &root)] {
+        let mut stage = on.fs.stage(near, 0o600).unwrap();
+        on.fs.publish(&mut stage, at, &name("file"), &meta).unwrap();
+    }
+    // Of a directory that was removed nothing is left to be near to, or to publish in.
+    on.mkdir(&root, "gone");
+    let gone = on.at("gone");
+    on.fs.remove_tree(&root, &name("gone")).unwrap();
+    let refused = on.publish(&gone, &name("file"), b"", &meta);
+    assert_eq!(code(refused), Some(libc::ENOENT));
 }
 
 pub(crate) fn publish_replaces_all_but_directories<F: Fs>(on: &Fixture<F>) {
@@ -146,7 +167,7 @@ pub(crate) fn sync_succeeds<F: Fs>(on: &Fixture<F>) {
 pub(crate) fn a_refused_stage_is_published_when_the_directory_has_gone<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
     on.mkdir(&root, "name");
-    let mut stage = on.fs.stage(0o600).unwrap();
+    let mut stage = on.fs.stage(&root, 0o600).unwrap();
     on.fs.write_at(&stage, 0, b"content").unwrap();
     let meta = Metadata {
         size: 7,
@@ -158,7 +179,7 @@ pub(crate) fn a_refused_stage_is_published_when_the_directory_has_gone<F: Fs>(on
     let is_new = on.fs.publish(&mut stage, &root, &name("name"), &meta);
     assert!(is_new.unwrap());
     assert_eq!(on.read(&root, "name"), b"content");
-    let mut other = on.fs.stage(0o600).unwrap();
+    let mut other = on.fs.stage(&root, 0o600).unwrap();
     on.fs.write_at(&other, 0, b"another").unwrap();
     let is_new = on.fs.publish(&mut other, &root, &name("name"), &meta);
     assert!(!is_new.unwrap());

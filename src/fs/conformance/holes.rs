@@ -29,7 +29,7 @@ fn data_of<F: Fs>(on: &Fixture<F>, file: &F::File) -> Vec<Range<u64>> {
 /// Publishes a file of so many blocks with data in these of them alone.
 fn sparse<F: Fs>(on: &Fixture<F>, called: &str, blocks: u64, data: &[u64]) -> Stat {
     let root = on.fs.root().unwrap();
-    let mut stage = on.fs.stage(0o600).unwrap();
+    let mut stage = on.fs.stage(&root, 0o600).unwrap();
     let size = blocks * BLOCK;
     on.fs.set_len(&stage, size).unwrap();
     for at in data {
@@ -109,7 +109,8 @@ pub(crate) fn holes_take_no_room<F: Fs>(on: &Fixture<F>) {
 }
 
 pub(crate) fn a_stage_can_be_cut_off<F: Fs>(on: &Fixture<F>) {
-    let stage = on.fs.stage(0o600).unwrap();
+    let root = on.fs.root().unwrap();
+    let stage = on.fs.stage(&root, 0o600).unwrap();
     on.fs.write_at(&stage, 0, b"0123456789").unwrap();
     on.fs.set_len(&stage, 4).unwrap();
     on.fs.set_len(&stage, 6).unwrap();
@@ -126,11 +127,11 @@ pub(crate) fn a_stage_can_be_cut_off<F: Fs>(on: &Fixture<F>) {
 
 pub(crate) fn a_range_is_copied_once_and_for_all<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
-    let base = on.fs.stage(0o600).unwrap();
+    let base = on.fs.stage(&root, 0o600).unwrap();
     let size = 4 * BLOCK + 5;
     let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
     on.fs.write_at(&base, 0, &content).unwrap();
-    let mut stage = on.fs.stage(0o600).unwrap();
+    let mut stage = on.fs.stage(&root, 0o600).unwrap();
     on.fs.set_len(&stage, size).unwrap();
     for range in [BLOCK..2 * BLOCK, 3 * BLOCK..size] {
         on.fs.copy_range(&base, &stage, range).unwrap();
@@ -164,7 +165,7 @@ pub(crate) fn a_range_is_copied_once_and_for_all<F: Fs>(on: &Fixture<F>) {
 
 pub(crate) fn a_range_becomes_a_hole<F: Fs>(on: &Fixture<F>) {
     let root = on.fs.root().unwrap();
-    let mut stage = on.fs.stage(0o600).unwrap();
+    let mut stage = on.fs.stage(&root, 0o600).unwrap();
     let size = 4 * BLOCK;
     on.fs
         .write_at(&stage, 0, &vec![b'x'; size as usize])

@@ -68,7 +68,8 @@ pub(crate) use conformance;
 macro_rules! cases {
     ($($form:tt)*) => {
         $crate::fs::conformance::formed!([$($form)*]
-            content_comes_back, a_stage_shows_nowhere, publish_replaces_all_but_directories,
+            content_comes_back, a_stage_shows_nowhere,
+            a_stage_near_one_directory_is_published_in_another, publish_replaces_all_but_directories,
             only_regular_files_open, open_files_outlive_their_names, a_writer_shows, sync_succeeds,
             holes_are_found, holes_take_no_room, a_stage_can_be_cut_off,
             a_range_is_copied_once_and_for_all, a_range_becomes_a_hole,
@@ -189,7 +190,7 @@ impl<F: Fs> Fixture<F> {
         content: &[u8],
         meta: &Metadata,
     ) -> io::Result<()> {
-        let mut stage = self.fs.stage(0o600)?;
+        let mut stage = self.fs.stage(dir, 0o600)?;
         self.fs.write_at(&stage, 0, content)?;
         self.fs.publish(&mut stage, dir, called, meta).map(|_| ())
     }

@@ -287,8 +287,9 @@ impl Disk {
         self.used
     }
 
-    /// A file without a name.
-    pub(super) fn make_unnamed(&mut self) -> io::Result<Ino> {
+    /// A file without a name, near a directory.
+    pub(super) fn make_unnamed(&mut self, dir: Ino) -> io::Result<Ino> {
+        self.check_alive(dir)?;
         if self.used >= self.bytes_max {
             return error(libc::ENOSPC);
         }

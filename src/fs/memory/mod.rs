@@ -236,9 +236,9 @@ impl Fs for MemoryFs {
         Some(!disk.is_being_written(file.0.ino))
     }
 
-    fn stage(&self, _mode: u32) -> io::Result<MemoryFile> {
+    fn stage(&self, dir: &MemoryDir, _mode: u32) -> io::Result<MemoryFile> {
         let mut disk = self.step(Call::Create)?;
-        let ino = disk.make_unnamed()?;
+        let ino = disk.make_unnamed(dir.0.ino)?;
         Ok(MemoryFile(self.hold(disk, ino)))
     }
 

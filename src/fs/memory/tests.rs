@@ -61,7 +61,7 @@ fn what_has_no_name_is_freed_when_it_is_closed() {
     let on = fixture();
     let root = on.fs.root().unwrap();
     let used = || on.fs.disk().used();
-    let stage = on.fs.stage(0o600).unwrap();
+    let stage = on.fs.stage(&root, 0o600).unwrap();
     on.fs.write_at(&stage, 0, b"12345").unwrap();
     assert_eq!(used(), 5);
     drop(stage);
@@ -92,7 +92,7 @@ fn what_has_no_name_is_freed_when_it_is_closed() {
     assert_eq!(used(), 2);
     drop(writer);
     assert_eq!(used(), 0);
-    let stage = on.fs.stage(0o600).unwrap();
+    let stage = on.fs.stage(&root, 0o600).unwrap();
     on.fs.write_at(&stage, 0, b"lost").unwrap();
     on.fs.disk().power_cut(|| true);
     assert_eq!(used(), 0);
@@ -104,7 +104,7 @@ fn a_full_disk_takes_what_a_removal_frees() {
     let root = on.fs.root().unwrap();
     on.fs.disk().bytes_max = 10;
     on.write(&root, "a", b"12345678");
-    let stage = on.fs.stage(0o600).unwrap();
+    let stage = on.fs.stage(&root, 0o600).unwrap();
     let full = on.fs.write_at(&stage, 0, b"123").unwrap_err();
     assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
     on.fs.remove_file(&root, &name("a")).unwrap();

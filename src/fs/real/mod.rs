@@ -342,8 +342,8 @@ impl Fs for RealFs {
         lease::unwritten(file.file.as_fd())
     }
 
-    fn stage(&self, mode: u32) -> io::Result<RealFile> {
-        let (file, slot) = self.writable()?.file(mode)?;
+    fn stage(&self, dir: &RealDir, mode: u32) -> io::Result<RealFile> {
+        let (file, slot) = self.writable()?.file(dir.as_fd(), mode)?;
         Ok(RealFile {
             file,
             slot: Some(slot),

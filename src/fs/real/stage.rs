@@ -74,17 +74,25 @@ impl Stage {
         self.dir.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new file for content, without a name where the file system can do that; otherwise in a directory that
-    /// is for its owner alone. So it may have its permissions from the start.
-    pub(super) fn file(self: &Arc<Self>, mode: u32) -> io::Result<(File, Slot)> {
+    /// A new file for content, near a directory and without a name where the file system can do that; otherwise in
+    /// one that is for its owner alone. So it may have its permissions from the start.
+    pub(super) fn file(
+        self: &Arc<Self>,
+        dir: BorrowedFd<'_>,
+        mode: u32,
+    ) -> io::Result<(File, Slot)> {
         let mut slot = self.slot()?;
         let mode = Mode::from_raw_mode(mode & PERMISSIONS);
         if self.unnamed.load(Ordering::Relaxed) {
             let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-            match rustix::fs::openat(&self.root, ".", flags, mode) {
+            match rustix::fs::openat(dir, ".", flags, mode) {
                 // The file system, or an old kernel, does not know unnamed files.
                 Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                     self.unnamed.store(false, Ordering::Relaxed);
+                }
+                // What ext4 says of a directory that was removed.
+                Err(Errno::PERM) if rustix::fs::fstat(dir)?.st_nlink == 0 => {
+                    return Err(Errno::NOENT.into());
                 }
                 opened => return Ok((File::from(opened?), slot)),
             }

@@ -118,7 +118,7 @@ fn assert_held(fs: &RealFs, limits: &TargetLimits) {
         };
         let name = name(format!("f{number}"));
         view.show(Some(&name), &mut meta);
-        fs.publish(&mut fs.stage(0o600).unwrap(), &root, &name, &meta)
+        fs.publish(&mut fs.stage(&root, 0o600).unwrap(), &root, &name, &meta)
             .unwrap();
         let stat = fs.stat(&root, &name).unwrap();
         assert_eq!(stat.metadata(fs.xattrs(&root, &name).unwrap()), meta);
@@ -318,13 +318,23 @@ fn attributes_for_which_an_inode_has_no_room_are_no_full_disk() {
             xattrs: vec![(ByteBuf::from("user.large"), ByteBuf::from(vec![1; 8192]))],
         };
         let root = fs.root().unwrap();
-        let published = fs.publish(&mut fs.stage(0o600).unwrap(), &root, &name("f"), &meta);
+        let published = fs.publish(
+            &mut fs.stage(&root, 0o600).unwrap(),
+            &root,
+            &name("f"),
+            &meta,
+        );
         assert_eq!(code(published), Some(libc::E2BIG));
         // On a disk that is full indeed, it is told as that.
         let filler = std::fs::File::create(at.join("filler")).unwrap();
         let full = std::io::copy(&mut std::io::repeat(0), &mut &filler).unwrap_err();
         assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
-        let published = fs.publish(&mut fs.stage(0o600).unwrap(), &root, &name("f"), &meta);
+        let published = fs.publish(
+            &mut fs.stage(&root, 0o600).unwrap(),
+            &root,
+            &name("f"),
+            &meta,
+        );
         assert_eq!(code(published), Some(libc::ENOSPC));
     });
 }

@@ -15,21 +15,22 @@ fn stage_path(on: &Fixture<RealFs>) -> PathBuf {
 fn stages_are_bounded_and_freed() {
     let dir = fresh("/dev/shm");
     let fs = RealFs::sink(dir.path(), SinkOptions { stages_max: 3 }).unwrap();
-    let mut stages: Vec<_> = (0..3).map(|_| fs.stage(0o600).unwrap()).collect();
-    assert_eq!(code(fs.stage(0o600)), Some(libc::EMFILE));
-    stages.pop();
-    let mut last = fs.stage(0o600).unwrap();
     let root = fs.root().unwrap();
+    let mut stages: Vec<_> = (0..3).map(|_| fs.stage(&root, 0o600).unwrap()).collect();
+    assert_eq!(code(fs.stage(&root, 0o600)), Some(libc::EMFILE));
+    stages.pop();
+    let mut last = fs.stage(&root, 0o600).unwrap();
     let meta = fs.stat_file(&last).unwrap().metadata(Xattrs::new());
     fs.publish(&mut last, &root, &name("file"), &meta).unwrap();
     drop(last);
-    fs.stage(0o600).unwrap();
+    fs.stage(&root, 0o600).unwrap();
 }
 
 #[test]
 fn named_stages_leave_with_their_owner() {
     let on = with_named_stages();
-    let stages: Vec<_> = (0..5).map(|_| on.fs.stage(0o600).unwrap()).collect();
+    let root = on.fs.root().unwrap();
+    let stages: Vec<_> = (0..5).map(|_| on.fs.stage(&root, 0o600).unwrap()).collect();
     assert_eq!(std::fs::read_dir(stage_path(&on)).unwrap().count(), 5);
     on.fs.tidy().unwrap();
     assert!(stage_path(&on).exists(), "it is in use");
@@ -189,14 +190,22 @@ fn acl(user: u32) -> Vec<u8> {
 
 #[test]
 fn acls_are_set_and_inherited_ones_removed() {
-    for on in [on_disk(), on_tmpfs(), with_named_stages()] {
+    'each: for on in [on_disk(), on_tmpfs(), with_named_stages()] {
         let default = "system.posix_acl_default";
-        if rustix::fs::setxattr(base(&on), default, &acl(1234), XattrFlags::empty()).is_err() {
-            continue;
-        }
         let root = on.fs.root().unwrap();
-        let no_acl = on.write(&root, "file", b"");
-        assert_eq!(on.stat(&root, "file").mode, no_acl.mode);
+        on.mkdir(&root, "below");
+        // New files get it from the one directory or the other, wherever stages are made.
+        for dir in [base(&on), base(&on).join("below")] {
+            if rustix::fs::setxattr(dir, default, &acl(1234), XattrFlags::empty()).is_err() {
+                continue 'each;
+            }
+        }
+        let below = on.at("below");
+        for dir in [&root, &below] {
+            let no_acl = on.write(dir, "file", b"");
+            assert_eq!(on.stat(dir, "file").mode, no_acl.mode);
+            assert!(on.fs.xattrs(dir, &name("file")).unwrap().is_empty());
+        }
         on.fs
             .publish_special(&root, &name("fifo"), &on.meta(Kind::Fifo), b"")
             .unwrap();

@@ -96,7 +96,7 @@ fn nothing_can_be_written() {
     };
     let (new, file) = (name("new"), name("file"));
     let refused = [
-        code(fs.stage(0o600)),
+        code(fs.stage(&root, 0o600)),
         code(fs.make_dir(&at, &new, &meta)),
         code(fs.publish_special(&at, &new, &special, b"")),
         code(fs.set_dir_meta(&at, &meta)),

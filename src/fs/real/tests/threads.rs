@@ -13,7 +13,7 @@ fn work(on: &RealFs, metas: &[Metadata; 3], thread: usize) {
     for round in 0..ROUNDS {
         let content = format!("{thread:03}{round:05}");
         let put = |dir: &RealDir, called: &str| {
-            let mut stage = on.stage(0o600).unwrap();
+            let mut stage = on.stage(&root, 0o600).unwrap();
             on.write_at(&stage, 0, content.as_bytes()).unwrap();
             on.publish(&mut stage, dir, &name(called), file_meta)
                 .unwrap();
