@@ -648,14 +648,11 @@ impl Daemon {
     // ---- events of the file system -----------------------------------------------------------------
 
     fn read_events(&mut self) -> Result<(), Error> {
-        for _ in 0..HURRIED_BATCHES_MAX {
+        while_full(|| {
             self.read_batch()?;
             let fill = self.watch.waiting().map(|waiting| self.watch.fill(waiting));
-            if !self.unread || fill.is_ok_and(|fill| fill < CALM_FILL) {
-                break;
-            }
-        }
-        Ok(())
+            Ok(self.unread.then(|| fill.unwrap_or(1.0)))
+        })
     }
 
     fn read_batch(&mut self) -> Result<(), Error> {
@@ -924,5 +921,39 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         // Nobody is left who could tell.
         std::future::pending::<()>().await;
+    }
+}
+
+/// Reads a batch of events, and further ones while the queue stays full. `read` says how full it is if there are more.
+fn while_full<E>(mut read: impl FnMut() -> Result<Option<f64>, E>) -> Result<(), E> {
+    for _ in 0..HURRIED_BATCHES_MAX {
+        if read()?.is_none_or(|fill| fill < CALM_FILL) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_until_the_queue_is_calm_but_not_without_end() {
+        let batches = |fills: &[Option<f64>]| {
+            let mut left = fills.iter().chain(std::iter::repeat(&Some(1.0)));
+            let mut read = 0;
+            let end: Result<(), ()> = while_full(|| {
+                read += 1;
+                Ok(*left.next().expect("it has no end"))
+            });
+            assert_eq!(end, Ok(()));
+            read
+        };
+        assert_eq!(batches(&[None]), 1);
+        assert_eq!(batches(&[Some(0.05)]), 1, "others are waiting, too");
+        assert_eq!(batches(&[Some(0.5), Some(0.2), Some(0.07), Some(0.06)]), 4);
+        assert_eq!(batches(&[Some(0.5), None]), 2);
+        assert_eq!(batches(&[]), HURRIED_BATCHES_MAX);
     }
 }
