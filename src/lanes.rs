@@ -1,11 +1,39 @@
-//! Work for threads that comes in two lanes: who takes it prefers one of them.
+//! Work that comes in two lanes. What is live goes first, and never for long while there is a backlog, too.
 
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 
 use crate::wire::message::Lane;
 
-/// Where work is put. Clones share it; when the last one is dropped, workers end after what waits.
-#[derive(Debug, Clone)]
+/// Pieces of live work that are taken in a row while others wait: the backlog may hold what live work waits for.
+const LIVE_RUN_MAX: u32 = 16;
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Turn {
+    live_run: u32,
+}
+
+impl Turn {
+    /// The lanes, in the order in which they are to be asked for work.
+    #[must_use]
+    pub fn lanes(self) -> [Lane; 2] {
+        match self.live_run < LIVE_RUN_MAX {
+            true => [Lane::Live, Lane::Backlog],
+            false => [Lane::Backlog, Lane::Live],
+        }
+    }
+
+    /// Work of this lane was taken.
+    pub fn took(&mut self, lane: Lane) {
+        self.live_run = match lane {
+            Lane::Live => self.live_run.saturating_add(1),
+            Lane::Backlog => 0,
+        };
+    }
+}
+
+/// Where work is put. When it is dropped, workers end after what waits.
+#[derive(Debug)]
 pub struct Work<T> {
     live: Sender<T>,
     backlog: Sender<T>,
@@ -14,17 +42,22 @@ pub struct Work<T> {
 /// Takes the work of both lanes.
 #[derive(Debug)]
 pub struct Worker<T> {
-    first: Receiver<T>,
-    second: Receiver<T>,
+    live: Receiver<T>,
+    backlog: Receiver<T>,
+    turn: Turn,
 }
 
-/// Two empty lanes, and who takes from the live one first. They have no limit of their own: the engines
-/// bound what is under way.
+/// Two empty lanes, and who takes from them. They have no limit of their own: the engines bound what is under way.
 #[must_use]
 pub fn lanes<T>() -> (Work<T>, Worker<T>) {
-    let (live, first) = unbounded();
-    let (backlog, second) = unbounded();
-    (Work { live, backlog }, Worker { first, second })
+    let (live, live_work) = unbounded();
+    let (backlog, backlog_work) = unbounded();
+    let worker = Worker {
+        live: live_work,
+        backlog: backlog_work,
+        turn: Turn::default(),
+    };
+    (Work { live, backlog }, worker)
 }
 
 impl<T> Work<T> {
@@ -39,30 +72,33 @@ impl<T> Work<T> {
 }
 
 impl<T> Worker<T> {
-    /// Another worker, with the same preference.
+    /// Another worker for the same lanes.
     #[must_use]
     pub fn another(&self) -> Self {
         Self {
-            first: self.first.clone(),
-            second: self.second.clone(),
+            live: self.live.clone(),
+            backlog: self.backlog.clone(),
+            turn: Turn::default(),
         }
     }
+}
 
-    /// The same with the other preference.
-    #[must_use]
-    pub fn other_first(self) -> Self {
-        Self {
-            first: self.second,
-            second: self.first,
-        }
-    }
+/// Waits for work, and takes that of the lane whose turn it is if there is some in both; ends with all work.
+impl<T> Iterator for Worker<T> {
+    type Item = T;
 
-    /// Waits for work, and takes that of the preferred lane if there is some in both; `None` when it has ended.
-    pub fn next(&self) -> Option<T> {
-        select_biased! {
-            recv(self.first) -> work => work.ok().or_else(|| self.second.recv().ok()),
-            recv(self.second) -> work => work.ok().or_else(|| self.first.recv().ok()),
-        }
+    fn next(&mut self) -> Option<T> {
+        let lanes = self.turn.lanes();
+        let [first, second] = lanes.map(|lane| match lane {
+            Lane::Live => &self.live,
+            Lane::Backlog => &self.backlog,
+        });
+        let (work, lane) = select_biased! {
+            recv(first) -> work => (work.or_else(|_| second.recv()), lanes[0]),
+            recv(second) -> work => (work.or_else(|_| first.recv()), lanes[1]),
+        };
+        self.turn.took(lane);
+        work.ok()
     }
 }
 
@@ -71,24 +107,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_came_last_goes_first_if_its_lane_does() {
-        let (work, live_first) = lanes();
-        let backlog_first = live_first.another().other_first();
-        for (lane, number) in [(Lane::Backlog, 1), (Lane::Backlog, 2), (Lane::Live, 3)] {
-            work.put(lane, number);
+    fn live_work_goes_first_but_not_without_end() {
+        let (work, mut worker) = lanes();
+        for lane in [Lane::Backlog, Lane::Live] {
+            (0..2 * LIVE_RUN_MAX).for_each(|number| work.put(lane, (lane, number)));
         }
-        assert_eq!(backlog_first.next(), Some(1));
-        assert_eq!(live_first.next(), Some(3));
-        assert_eq!(live_first.next(), Some(2));
+        let mut taken = |count: u32| -> Vec<_> { worker.by_ref().take(count as usize).collect() };
+        let all = |lane, numbers: std::ops::Range<u32>| -> Vec<_> {
+            numbers.map(|number| (lane, number)).collect()
+        };
+        assert_eq!(taken(LIVE_RUN_MAX), all(Lane::Live, 0..LIVE_RUN_MAX));
+        assert_eq!(taken(1), all(Lane::Backlog, 0..1));
+        let rest = LIVE_RUN_MAX..2 * LIVE_RUN_MAX;
+        assert_eq!(taken(LIVE_RUN_MAX), all(Lane::Live, rest));
+        let rest = 1..2 * LIVE_RUN_MAX;
+        assert_eq!(taken(2 * LIVE_RUN_MAX - 1), all(Lane::Backlog, rest));
     }
 
     #[test]
     fn what_waits_is_taken_before_the_end() {
-        let (work, worker) = lanes();
+        let (work, mut worker) = lanes();
         work.put(Lane::Backlog, 1);
         work.put(Lane::Live, 2);
         drop(work);
-        assert_eq!([worker.next(), worker.next()], [Some(2), Some(1)]);
+        assert_eq!(worker.by_ref().collect::<Vec<_>>(), [2, 1]);
         assert_eq!(worker.next(), None);
     }
 }

@@ -27,23 +27,19 @@ impl Appliers {
         threads: usize,
         nice: bool,
     ) -> Result<Self, Error> {
+        // Live changes must not wait for all of the backlog that has come before (I5).
         let (changes, to_do) = lanes();
         let (results, outcomes) = mpsc::channel(OUTCOMES_MAX);
         for number in 0..threads {
             let (applier, results) = (Arc::clone(applier), results.clone());
-            // Live changes must not wait for all of the backlog that has come before (I5), nor the backlog
-            // for live changes without end; one applier alone prefers what is live.
-            let to_do = match number % 2 {
-                0 => to_do.another(),
-                _ => to_do.another().other_first(),
-            };
+            let to_do = to_do.another();
             std::thread::Builder::new()
                 .name(format!("applier-{number}"))
                 .spawn(move || {
                     if nice {
                         give_way();
                     }
-                    while let Some((number, lane, change)) = to_do.next() {
+                    for (number, lane, change) in to_do {
                         if results
                             .blocking_send((number, applier.apply(lane, change)))
                             .is_err()

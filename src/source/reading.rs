@@ -62,14 +62,15 @@ impl Readers {
         let (orders, to_do) = lanes();
         let (results, found) = mpsc::channel(FINDINGS_MAX);
         for number in 0..threads {
-            let (shared, to_do, results) = (Arc::clone(&shared), to_do.another(), results.clone());
+            let (shared, results) = (Arc::clone(&shared), results.clone());
+            let to_do = to_do.another();
             std::thread::Builder::new()
                 .name(format!("reader-{number}"))
                 .spawn(move || {
                     if nice {
                         give_way();
                     }
-                    shared.work(&to_do, &results);
+                    shared.work(to_do, &results);
                 })
                 .map_err(|error| Error::Unexpected(format!("cannot start a reader: {error}")))?;
         }
@@ -107,10 +108,10 @@ impl Shared {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, to_do: &Worker<(Ticket, Order)>, results: &mpsc::Sender<(Ticket, Finding)>) {
+    fn work(&self, to_do: Worker<(Ticket, Order)>, results: &mpsc::Sender<(Ticket, Finding)>) {
         let mut reader =
             Reader::new(self.settings, self.filter.clone()).sharing(Arc::clone(&self.windows));
-        while let Some((ticket, order)) = to_do.next() {
+        for (ticket, order) in to_do {
             let finding = self.carry_out(&mut reader, &order);
             if results.blocking_send((ticket, finding)).is_err() {
                 return;

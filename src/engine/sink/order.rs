@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::engine::footprint::Footprint;
+use crate::lanes::Turn;
 use crate::wire::message::{Answer, Change, Credit, Lane, Outcome};
 
 /// Numbers with an outcome that was more than "done" that are remembered for a resume; of what lies
@@ -13,8 +14,9 @@ const EXCEPTIONS_MAX: usize = 4096;
 #[derive(Debug)]
 struct Work {
     footprint: Footprint,
+    lane: Lane,
     /// `None` once it was handed out.
-    change: Option<(Lane, Change)>,
+    change: Option<Change>,
     cost: u64,
     /// Earlier work that must end first.
     waits_for: u32,
@@ -29,7 +31,9 @@ pub(super) struct Order {
     arrived: u64,
     early: BTreeMap<u64, (Lane, Change)>,
     work: BTreeMap<u64, Work>,
-    ready: VecDeque<u64>,
+    /// What may start, of each lane. Live changes do not wait for a backlog that came before them (I5).
+    ready: [VecDeque<u64>; 2],
+    turn: Turn,
     running: usize,
     /// What everything that is here costs of the credit.
     cost: u64,
@@ -68,14 +72,15 @@ impl Order {
             }
         }
         if waits_for == 0 {
-            self.ready.push_back(number);
+            self.ready[lane as usize].push_back(number);
         }
         let cost = change.cost();
         self.work.insert(
             number,
             Work {
                 footprint,
-                change: Some((lane, change)),
+                lane,
+                change: Some(change),
                 cost,
                 waits_for,
                 waiters: Vec::new(),
@@ -87,18 +92,24 @@ impl Order {
     pub(super) fn start(&mut self, running_max: usize) -> Vec<(u64, Lane, Change)> {
         let mut started = Vec::new();
         while self.running < running_max
-            && let Some(number) = self.ready.pop_front()
+            && let Some(number) = self.next_ready()
         {
-            if let Some((lane, change)) = self
-                .work
-                .get_mut(&number)
-                .and_then(|work| work.change.take())
+            if let Some(work) = self.work.get_mut(&number)
+                && let Some(change) = work.change.take()
             {
                 self.running += 1;
-                started.push((number, lane, change));
+                started.push((number, work.lane, change));
             }
         }
         started
+    }
+
+    fn next_ready(&mut self) -> Option<u64> {
+        self.turn.lanes().into_iter().find_map(|lane| {
+            let number = self.ready[lane as usize].pop_front()?;
+            self.turn.took(lane);
+            Some(number)
+        })
     }
 
     /// A change has ended.
@@ -114,7 +125,7 @@ impl Order {
             if let Some(waiting) = self.work.get_mut(&waiter) {
                 waiting.waits_for -= 1;
                 if waiting.waits_for == 0 {
-                    self.ready.push_back(waiter);
+                    self.ready[waiting.lane as usize].push_back(waiter);
                 }
             }
         }
@@ -147,7 +158,7 @@ impl Order {
     /// What was not begun never will be: the session is over.
     pub(super) fn forget_waiting(&mut self) {
         self.early.clear();
-        self.ready.clear();
+        self.ready.iter_mut().for_each(VecDeque::clear);
         let applied = self.applied();
         self.work.retain(|_, work| work.change.is_none());
         self.cost = self.work.values().map(|work| work.cost).sum();
@@ -208,8 +219,51 @@ fn names_in(outcome: &Outcome) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::RelPath;
+    use crate::tree::{Entry, Name, RelPath, State};
     use crate::wire::message::Refusal;
+
+    fn touching(names: &[&str]) -> Change {
+        let entry = |name: &&str| Entry {
+            name: Name::new(name.as_bytes()).expect("a name"),
+            state: State::Absent,
+        };
+        Change::Entries {
+            dir: RelPath::root(),
+            entries: names.iter().map(entry).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_live_starts_before_a_backlog_that_came_first() {
+        let mut order = Order::default();
+        let room = Credit {
+            bytes: u64::MAX,
+            messages: 100,
+        };
+        let changes = [
+            (Lane::Backlog, "a"),
+            (Lane::Backlog, "b"),
+            (Lane::Backlog, "c"),
+            (Lane::Live, "d"),
+            (Lane::Live, "c"),
+        ];
+        for (number, (lane, name)) in (1..).zip(changes) {
+            assert!(order.take(number, lane, touching(&[name]), room));
+        }
+        let mut starts = |done: u64| {
+            if done > 0 {
+                order.done(done, Outcome::default());
+            }
+            let started = order.start(1).into_iter();
+            started.map(|(number, ..)| number).collect::<Vec<_>>()
+        };
+        // The fifth waits for the third, whatever their lanes.
+        assert_eq!(starts(0), [4]);
+        assert_eq!(starts(4), [1]);
+        assert_eq!(starts(1), [2]);
+        assert_eq!(starts(2), [3]);
+        assert_eq!(starts(3), [5]);
+    }
 
     #[test]
     fn of_outcomes_beyond_those_remembered_nothing_is_claimed() {
@@ -220,11 +274,7 @@ mod tests {
             messages: 1,
         };
         for number in 1..=last {
-            let change = Change::Entries {
-                dir: RelPath::root(),
-                entries: Vec::new(),
-            };
-            assert!(order.take(number, Lane::Live, change, room));
+            assert!(order.take(number, Lane::Live, touching(&[]), room));
             assert_eq!(order.start(1).len(), 1);
             order.done(
                 number,
