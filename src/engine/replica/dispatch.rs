@@ -362,8 +362,7 @@ impl Replica {
         for name in self.queue(lane).ready_in(&dir, first, names_max) {
             let path = dir.join(&name);
             let rivals = rivals.iter().map(|ticket| &self.readings[ticket]);
-            let busy = self.blocked_by(rivals, &path)
-                || self.streams.values().any(|stream| stream.path == path);
+            let busy = self.blocked_by(rivals, &path) || self.is_streamed(&path);
             if name != *first && busy {
                 continue;
             }

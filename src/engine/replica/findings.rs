@@ -481,13 +481,16 @@ impl Replica {
         };
         let suspected = |path: &RelPath| self.walks().any(|walk| walk.suspects(path));
         let unanswered = |path: &RelPath| !self.holds_names_apart() && self.is_unanswered(path);
-        let streamed = |path: &RelPath| self.streams.values().any(|stream| stream.path == *path);
         let is_read = |path: &RelPath| {
             let mut others = self.readings.values().map(|reading| &reading.work);
             looks.want_state_of(path) || others.any(|work| work.wants_state_of(path))
         };
         let waits_elsewhere = |path: &RelPath| {
-            waits(path) || unanswered(path) || suspected(path) || streamed(path) || is_read(path)
+            waits(path)
+                || unanswered(path)
+                || suspected(path)
+                || self.is_streamed(path)
+                || is_read(path)
         };
         let elsewhere = || {
             let group = self.links.of(path);

@@ -99,7 +99,7 @@ impl Replica {
             .iter()
             .any(|queue| queue.get(path).is_some())
             || in_batch()
-            || self.streams.values().any(|stream| stream.path == *path)
+            || self.is_streamed(path)
             || self
                 .readings
                 .values()

@@ -865,6 +865,11 @@ impl Replica {
         self.of_forgotten(top, Stamp { made, ..stamp })
     }
 
+    /// True if the file at a path is on its way in pieces.
+    fn is_streamed(&self, path: &RelPath) -> bool {
+        self.streams.values().any(|stream| stream.path == *path)
+    }
+
     /// Tells whether every directory has a watch.
     pub fn set_watches_all(&mut self, watches_all: bool) {
         self.watches_all = watches_all;
