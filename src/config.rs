@@ -279,7 +279,8 @@ pub struct Settings {
     #[serde(deserialize_with = "within::<_, _, 1, 64>")]
     pub appliers: usize,
     /// Milliseconds between two syncs of the target while something is not durable; at least twice as
-    /// long as the last one took. Default 50, limits 10 to 60 000.
+    /// long as the last one took. Once nothing is left to be applied, a fifth of it, and at least ten
+    /// times as long as the last one took, are enough. Default 50, limits 10 to 60 000.
     #[serde(deserialize_with = "within::<_, _, 10, 60_000>")]
     pub sync_interval_ms: u64,
     /// Milliseconds between two questions whether a peer is there. Default 5000, limits
