@@ -250,8 +250,9 @@ pub struct Settings {
     pub listing_cache_bytes: u64,
 
     /// Large files that a sink stages at once. Default 64, which is as many as any source sends at once;
-    /// limits 1 to 1024. Beyond, a file is a problem and tried again.
-    #[serde(deserialize_with = "within::<_, _, 1, 1024>")]
+    /// limits 64 to 1024, since a sink with fewer would refuse again and again what it is sent. Beyond, a file
+    /// is a problem and tried again.
+    #[serde(deserialize_with = "within::<_, _, { STAGES_MAX as u64 }, 1024>")]
     pub stages_max: usize,
     /// How a sink wants owners, also those in ACLs, to be matched. Default `numeric`.
     pub owners: Owners,

@@ -121,7 +121,7 @@ fn every_limit_includes_its_ends() {
         ("streams_max", 1, 32),
         ("page_names_max", 1, 512),
         ("listing_cache_bytes", 64 * KIB, GIB),
-        ("stages_max", 1, 1024),
+        ("stages_max", 64, 1024),
         ("readers", 1, 64),
         ("appliers", 1, 64),
         ("data_connections", 1, 16),

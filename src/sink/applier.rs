@@ -22,7 +22,7 @@ use crate::tree::{
 };
 use crate::wire::message::{Answer, Change, Lane, Outcome, Page, Refusal};
 
-/// Stages of large files held at once, unless it is set: as many as a source sends at most.
+/// Stages of large files held at once, unless more are set: as many as a source sends at most.
 pub const STAGES_MAX: usize = 64;
 
 /// Entries of the target that are counted. In larger trees the brake takes its share of these, which is on

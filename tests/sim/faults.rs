@@ -262,7 +262,8 @@ impl Faults {
             path_bytes_max: 10 * few(5),
             ..Limits::default()
         };
-        self.stages_max = few(4);
+        // As many as the source sends in both lanes, at least, as settings allow.
+        self.stages_max = 2 * self.remembered.streams_max + few(4) - 1;
         self.listing_cache_bytes = few(200);
     }
 
