@@ -81,6 +81,12 @@ impl<T> Worker<T> {
             turn: Turn::default(),
         }
     }
+
+    /// True if no work waits.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.live.is_empty() && self.backlog.is_empty()
+    }
 }
 
 /// Waits for work, and takes that of the lane whose turn it is if there is some in both; ends with all work.

@@ -61,17 +61,12 @@ pub enum Order {
         /// How entries look where they are compared.
         view: Arc<View>,
     },
-    /// Read the next piece of a large file: the first data at or after an offset.
+    /// Read the next piece of a large file.
     ReadChunk {
         /// The stream, as opened by a look.
         stream: u64,
-        /// From where on; before the end of the file.
-        offset: u64,
-        /// At most so many bytes.
-        bytes: u64,
-        /// The file is compared in blocks of so many bytes: the piece ends with its block, is told with its
-        /// hash, and what lies before the data comes alone.
-        hashed: bool,
+        /// Where.
+        span: Span,
     },
     /// See whether a streamed file is still the same and still has its name; ends the stream.
     EndStream {
@@ -82,6 +77,18 @@ pub enum Order {
         /// Take it even if it changed: it never settles.
         unsettled: bool,
     },
+}
+
+/// Where a piece of a large file is read: the first data at or after an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// From where on; before the end of the file.
+    pub offset: u64,
+    /// At most so many bytes.
+    pub bytes: u64,
+    /// The file is compared in blocks of so many bytes: the piece ends with its block, is told with its
+    /// hash, and what lies before the data comes alone.
+    pub hashed: bool,
 }
 
 impl Order {

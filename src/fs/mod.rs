@@ -122,6 +122,13 @@ pub trait Fs: Send + Sync + 'static {
     fn file_xattrs(&self, file: &Self::File) -> io::Result<Xattrs>;
     /// Reads at an offset until `buffer` is full or the file ends; returns the bytes read.
     fn read_at(&self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Reads so many bytes at an offset into memory of their own; fewer where the file ends.
+    fn read_piece(&self, file: &Self::File, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let mut piece = vec![0; bytes];
+        let read = self.read_at(file, offset, &mut piece)?;
+        piece.truncate(read);
+        Ok(piece)
+    }
     /// The first data that ends after `offset`, cut off there; `None` if only a hole follows, or
     /// nothing. Space that was allocated and never written counts as a hole, and on a file system
     /// that knows no holes everything is data.

@@ -96,8 +96,9 @@ impl<H> Basis<H> {
                 fs.copy_range(base, stage, whole.clone())?;
             }
             for start in whole.clone().step_by(self.block as usize) {
-                let mut copied = vec![0; (whole.end - start).min(self.block) as usize];
-                if fs.read_at(stage, start, &mut copied)? < copied.len() {
+                let wanted = (whole.end - start).min(self.block) as usize;
+                let copied = fs.read_piece(stage, start, wanted)?;
+                if copied.len() < wanted {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 let place = (start - range.start) / self.block;

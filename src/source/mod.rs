@@ -1,5 +1,6 @@
 //! The source endpoint: FileEvents (`watch`), readers, DataService and FlowControl.
 
+pub mod ahead;
 mod compressing;
 pub mod daemon;
 mod emptied;

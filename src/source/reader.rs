@@ -11,7 +11,7 @@ use bytes::BytesMut;
 
 use crate::engine::work::{
     Detail, Finding, Further, INLINE_BYTES_MAX, Inode, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX,
-    Links, Listed, LookName, Order, Seen,
+    Links, Listed, LookName, Order, Seen, Span,
 };
 use crate::fs::windows::{KEPT_BYTES_MAX, Windows};
 use crate::fs::{Fs, Stat, Way, open_way};
@@ -752,13 +752,12 @@ fn list_entry<F: Fs>(fs: &F, dir: &F::Dir, name: &Name, view: &View) -> io::Resu
 
 /// Reads the next piece of a streamed file: at most so many bytes of the first data from `offset` on. To be
 /// hashed, it ends where its block does, if the file is cut into blocks of `bytes`, and a hole comes alone.
-pub fn read_chunk<F: Fs>(
-    fs: &F,
-    open: &OpenFile<F::File>,
-    offset: u64,
-    bytes: u64,
-    hashed: bool,
-) -> Finding {
+pub fn read_chunk<F: Fs>(fs: &F, open: &OpenFile<F::File>, span: Span) -> Finding {
+    let Span {
+        offset,
+        bytes,
+        hashed,
+    } = span;
     let size = open.stat.size;
     let (start, end) = match next_piece(fs, open, offset) {
         Ok(Some(piece)) => piece,
@@ -771,9 +770,9 @@ pub fn read_chunk<F: Fs>(
         true => bytes - start % bytes,
     };
     let wanted = most.min(end.min(size).saturating_sub(start));
-    let mut data = vec![0; usize::try_from(wanted).expect("a chunk fits into memory")];
-    match fs.read_at(&open.file, start, &mut data) {
-        Ok(read) if read == data.len() => Finding::Chunk {
+    let wanted = usize::try_from(wanted).expect("a chunk fits into memory");
+    match fs.read_piece(&open.file, start, wanted) {
+        Ok(data) if data.len() == wanted => Finding::Chunk {
             offset: start.min(size),
             hash: (hashed && !data.is_empty()).then(|| BlockHash::of(&data)),
             data: data.into(),

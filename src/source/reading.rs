@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
+use super::ahead::Stream;
+use super::reader::{Reader, ReaderSettings, end_stream};
 use crate::clock::wall;
 use crate::engine::Ticket;
-use crate::engine::work::{Finding, Order};
+use crate::engine::work::{Finding, Order, Span};
 use crate::error::Error;
-use crate::fs::real::{RealFile, RealFs};
+use crate::fs::real::RealFs;
 use crate::fs::windows::Windows;
 use crate::lanes::{Work, Worker, lanes};
 use crate::priority::give_way;
@@ -21,15 +22,13 @@ use crate::wire::message::Lane;
 /// Findings that wait for the loop; readers wait when there are more.
 const FINDINGS_MAX: usize = 256;
 
-type Stream = Arc<OpenFile<RealFile>>;
-
 /// What all readers share.
 struct Shared {
     fs: RealFs,
     settings: ReaderSettings,
     windows: Arc<Windows>,
     filter: Filter,
-    streams: Mutex<HashMap<u64, Stream>>,
+    streams: Mutex<HashMap<u64, Arc<Stream<RealFs>>>>,
     next_stream: AtomicU64,
 }
 
@@ -103,31 +102,30 @@ impl Readers {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Stream>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Stream<RealFs>>>> {
         // The map is whole after every statement that changes it.
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, to_do: Worker<(Ticket, Order)>, results: &mpsc::Sender<(Ticket, Finding)>) {
+    fn work(&self, mut to_do: Worker<(Ticket, Order)>, results: &mpsc::Sender<(Ticket, Finding)>) {
         let mut reader =
             Reader::new(self.settings, self.filter.clone()).sharing(Arc::clone(&self.windows));
-        for (ticket, order) in to_do {
+        while let Some((ticket, order)) = to_do.next() {
             let finding = self.carry_out(&mut reader, &order);
+            let next = self.after(&order, &finding);
             if results.blocking_send((ticket, finding)).is_err() {
                 return;
+            }
+            if let Some((stream, span)) = next.filter(|_| to_do.is_idle()) {
+                stream.read_ahead(&self.fs, span);
             }
         }
     }
 
     fn carry_out(&self, reader: &mut Reader<RealFs>, order: &Order) -> Finding {
         match order {
-            Order::ReadChunk {
-                stream,
-                offset,
-                bytes,
-                hashed,
-            } => match self.stream(*stream) {
-                Some(open) => read_chunk(&self.fs, &open, *offset, *bytes, *hashed),
+            Order::ReadChunk { stream, span } => match self.stream(*stream) {
+                Some(stream) => stream.read(&self.fs, *span),
                 // Closed meanwhile: what it would have held counts for nobody.
                 None => Finding::StreamEnded { whole: false },
             },
@@ -136,7 +134,7 @@ impl Shared {
                 path,
                 unsettled,
             } => match self.stream(*stream) {
-                Some(open) => end_stream(&self.fs, &open, path, *unsettled),
+                Some(stream) => end_stream(&self.fs, stream.open(), path, *unsettled),
                 None => Finding::StreamEnded { whole: false },
             },
             Order::Look { .. }
@@ -147,14 +145,24 @@ impl Shared {
                 let finding = reader.read(&self.fs, wall(), order, &mut next);
                 let mut streams = self.lock();
                 for open in reader.take_opened() {
-                    streams.insert(open.stream, Arc::new(open));
+                    streams.insert(open.stream, Arc::new(Stream::new(open)));
                 }
                 finding
             }
         }
     }
 
-    fn stream(&self, stream: u64) -> Option<Stream> {
+    fn stream(&self, stream: u64) -> Option<Arc<Stream<RealFs>>> {
         self.lock().get(&stream).map(Arc::clone)
+    }
+
+    /// What will be asked for when this was found, if that is more of the same file.
+    fn after(&self, order: &Order, found: &Finding) -> Option<(Arc<Stream<RealFs>>, Span)> {
+        let Order::ReadChunk { stream, span } = order else {
+            return None;
+        };
+        let stream = self.stream(*stream)?;
+        let next = stream.after(*span, found)?;
+        Some((stream, next))
     }
 }

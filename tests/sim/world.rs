@@ -15,12 +15,13 @@ use osync::engine::session::Heartbeat;
 use osync::engine::sink::{self, Sink, Standing};
 use osync::engine::source::{self, Pace, Source};
 use osync::engine::work::{Detail, Finding, Order, Seen, Spilled};
-use osync::fs::memory::{Disk, MemoryFile, MemoryFs, MemoryWatch};
+use osync::fs::memory::{Disk, MemoryFs, MemoryWatch};
 use osync::report::{Limit, RateLimits};
 use osync::sink::applier::Applier;
 use osync::sink::brake::Brake;
 use osync::sink::distrust::LastEnd;
-use osync::source::reader::{OpenFile, Reader, ReaderSettings, end_stream, read_chunk};
+use osync::source::ahead::Stream;
+use osync::source::reader::{Reader, ReaderSettings, end_stream};
 use osync::source::watch::Watch;
 use osync::tree::{Kind, LimitKind, OwnerTables, RelPath, State as EntryState, Time, View};
 use osync::wire::message::{Change, Command, Credit, Lane, Outcome, Reply, Request, ToSink};
@@ -53,7 +54,7 @@ struct SourceProcess {
     reader: Reader<MemoryFs>,
     orders: Vec<(Ticket, Order)>,
     found: Vec<(Ticket, Finding)>,
-    streams: HashMap<u64, OpenFile<MemoryFile>>,
+    streams: HashMap<u64, Stream<MemoryFs>>,
     barriers: Vec<(Ticket, u64)>,
     next_stream: u64,
     /// By the keys of the sinks.
@@ -627,22 +628,23 @@ impl World {
         let is_search = matches!(order, Order::List { detail, .. } if *detail == Detail::Links);
         self.searched += u64::from(is_search);
         let finding = match order {
-            Order::ReadChunk {
-                stream,
-                offset,
-                bytes,
-                hashed,
-            } => process.streams.get(stream).map_or(gone, |open| {
-                read_chunk(&self.src, open, *offset, *bytes, *hashed)
-            }),
+            Order::ReadChunk { stream, span } => {
+                process.streams.get(stream).map_or(gone, |stream| {
+                    let found = stream.read(&self.src, *span);
+                    let next = stream.after(*span, &found);
+                    if let Some(next) = next.filter(|_| self.rng.once_in(2)) {
+                        stream.read_ahead(&self.src, next);
+                    }
+                    found
+                })
+            }
             Order::EndStream {
                 stream,
                 path,
                 unsettled,
-            } => process
-                .streams
-                .get(stream)
-                .map_or(gone, |open| end_stream(&self.src, open, path, *unsettled)),
+            } => process.streams.get(stream).map_or(gone, |stream| {
+                end_stream(&self.src, stream.open(), path, *unsettled)
+            }),
             order => {
                 let next = &mut process.next_stream;
                 process.reader.read(&self.src, now, order, &mut || {
@@ -653,7 +655,7 @@ impl World {
         };
         self.src.set_trouble(None);
         for open in process.reader.take_opened() {
-            process.streams.insert(open.stream, open);
+            process.streams.insert(open.stream, Stream::new(open));
         }
         self.src.interrupt(None);
         self.note_open_reads(order, &finding);

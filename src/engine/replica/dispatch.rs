@@ -12,7 +12,7 @@ use crate::engine::source::Action;
 use crate::engine::throttle::Cost;
 use crate::engine::walk::{PAGE_NAMES_MAX, Step};
 use crate::engine::work::{
-    Detail, Further, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, LookName, Order,
+    Detail, Further, LOOK_BYTES_MAX, LOOK_HEADER_BYTES_MAX, LookName, Order, Span,
 };
 use crate::engine::{Now, Since, Stamp, Ticket};
 use crate::tree::{NAME_BYTES_MAX, Name, NameRange, RelPath, XATTRS_BYTES_MAX};
@@ -616,12 +616,12 @@ impl Replica {
                     Some(_) => (self.limits.block_bytes, true),
                     None => (chunk.min(stream.meta.size - offset), false),
                 };
-                let order = Order::ReadChunk {
-                    stream: id,
+                let span = Span {
                     offset,
                     bytes,
                     hashed,
                 };
+                let order = Order::ReadChunk { stream: id, span };
                 self.mark_busy(id);
                 self.begin(
                     lane,

@@ -25,6 +25,10 @@ pub(crate) fn content_comes_back<F: Fs>(on: &Fixture<F>) {
     assert_eq!(on.fs.read_at(&file, 9, &mut part).unwrap(), 2);
     assert_eq!(on.fs.read_at(&file, 11, &mut part).unwrap(), 0);
     assert_eq!(on.fs.read_at(&file, 1000, &mut part).unwrap(), 0);
+    assert_eq!(on.fs.read_piece(&file, 3, 4).unwrap(), b"lo w");
+    assert_eq!(on.fs.read_piece(&file, 9, 4).unwrap(), b"ld");
+    assert_eq!(on.fs.read_piece(&file, 1000, 4).unwrap(), b"");
+    assert_eq!(on.fs.read_piece(&file, 0, 0).unwrap(), b"");
 
     // What lies between two writes reads as zeros.
     let mut stage = on.fs.stage(&root, 0o600).unwrap();

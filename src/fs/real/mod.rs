@@ -31,6 +31,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
@@ -323,6 +324,22 @@ impl Fs for RealFs {
             }
         }
         Ok(done)
+    }
+
+    /// Into memory that nobody clears before.
+    fn read_piece(&self, file: &RealFile, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let mut piece = Vec::with_capacity(bytes);
+        while piece.len() < bytes {
+            let at = offset + piece.len() as u64;
+            match rustix::io::pread(&file.file, spare_capacity(&mut piece), at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // There may have been more room than was asked for.
+        piece.truncate(bytes);
+        Ok(piece)
     }
 
     fn next_data(&self, file: &RealFile, offset: u64) -> io::Result<Option<Range<u64>>> {

@@ -63,7 +63,7 @@ fn pieces(fs: &MemoryFs, open: &OpenFile<MemoryFile>, hashed: bool) -> Vec<Range
     let mut found = Vec::new();
     let mut at = 0;
     while at < open.stat.size {
-        let Finding::Chunk { offset, data, hash } = read_chunk(fs, open, at, 8, hashed) else {
+        let Finding::Chunk { offset, data, hash } = read_chunk(fs, open, span(at, hashed)) else {
             panic!("the stream has ended at {at} after {found:?}")
         };
         let expected = (hashed && !data.is_empty()).then(|| BlockHash::of(&data));
@@ -72,6 +72,14 @@ fn pieces(fs: &MemoryFs, open: &OpenFile<MemoryFile>, hashed: bool) -> Vec<Range
         found.push(offset..at);
     }
     found
+}
+
+fn span(offset: u64, hashed: bool) -> Span {
+    Span {
+        offset,
+        bytes: 8,
+        hashed,
+    }
 }
 
 fn is_over(finding: &Finding) -> bool {
@@ -149,19 +157,19 @@ fn what_was_cut_off_is_no_hole() {
     };
     change(&|disk| disk.truncate(ino, 24).unwrap());
     assert_eq!(
-        read_chunk(&fs, &open, 4, 8, false),
+        read_chunk(&fs, &open, span(4, false)),
         Finding::Chunk {
             offset: 20,
             data: Bytes::from_static(b"xxxx"),
             hash: None,
         }
     );
-    assert!(is_over(&read_chunk(&fs, &open, 24, 8, false)));
+    assert!(is_over(&read_chunk(&fs, &open, span(24, false))));
     assert!(!ends_whole(&fs, &open, false));
     // Longer than it was: what has come since is not read, and the change is noticed.
     change(&|disk| disk.write_at(ino, 60, b"new").unwrap());
     assert_eq!(
-        read_chunk(&fs, &open, 24, 8, false),
+        read_chunk(&fs, &open, span(24, false)),
         Finding::Chunk {
             offset: SIZE,
             data: Bytes::new(),
