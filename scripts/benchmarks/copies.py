@@ -116,6 +116,7 @@ class Unchanged(Copy):
 
     def prepare(self):
         files = self.options.size(1_000_000)
+        self.need_files(files + files // 100)
         trees.small_files(self.source, files, max(files // 100, 1), sizes=(0, 64))
         self.need(files * FILE_OVERHEAD_BYTES)
         os.mkdir(self.target)
@@ -133,6 +134,7 @@ class OneDirectory(Copy):
 
     def prepare(self):
         files = self.options.size(1_000_000)
+        self.need_files(files)
         trees.empty_files(self.source, files)
         self.need(files * FILE_OVERHEAD_BYTES)
         return f"{files} files"

@@ -38,6 +38,7 @@ class Memory(EachEnd):
     def prepare(self):
         self.files = self.options.size(1_000_000)
         dirs = max(self.files // 100, 1)
+        self.need_files(self.files + dirs)
         trees.small_files(self.source, self.files, dirs, sizes=(0, 64))
         return f"{self.files} files in {dirs} directories"
 

@@ -31,6 +31,13 @@ class Row:
         # Of osync.
         self.state = os.path.join(place, "state")
 
+    def need_files(self, files):
+        """Makes sure that so many files can be made twice: a tmpfs that has no number left looks full to all."""
+        free = os.statvfs(self.place)
+        # File systems that have no such limit say that it is 0.
+        if free.f_files and free.f_favail < 2 * files:
+            fail(f"{self.place} takes {free.f_favail} more files, {self.name} needs {2 * files}: see --dir")
+
     def prepare(self):
         """Makes what all runs need. Returns what it is, for people."""
         raise NotImplementedError
