@@ -44,6 +44,14 @@ class Copy(Row):
         if free < 2 * size:
             fail(f"{self.place} has {free >> 20} MiB free, {self.name} needs {2 * size >> 20} MiB")
 
+    def large_file(self, full_size):
+        """Makes a source of one file that does not compress."""
+        size = self.options.size(full_size)
+        os.mkdir(self.source)
+        trees.large_file(os.path.join(self.source, "large"), size)
+        self.need(size)
+        return f"{size / (1 << 20):.0f} MiB that do not compress"
+
     def command(self, tool):
         source, target = self.source, self.target
         # pipefail: a reader that fails must not pass as a fast one.
@@ -171,11 +179,7 @@ class Large(Copy):
     anchors = ("cp -a", "rsync -a")
 
     def prepare(self):
-        size = self.options.size(2 << 30)
-        os.mkdir(self.source)
-        trees.large_file(os.path.join(self.source, "large"), size)
-        self.need(size)
-        return f"{size / (1 << 20):.0f} MiB that do not compress"
+        return self.large_file(2 << 30)
 
 
 ROWS = (Fresh, Usr, Unchanged, OneDirectory, Wide, Deep, Large)

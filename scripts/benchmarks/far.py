@@ -180,11 +180,7 @@ class LongLinkLarge(LongLink):
     title = "a fresh copy of one large file over a link of 100 ms round trip and 1 Gbit/s"
 
     def prepare(self):
-        size = self.options.size(1 << 30)
-        os.mkdir(self.source)
-        trees.large_file(os.path.join(self.source, "large"), size)
-        self.need(size)
-        return f"{size / (1 << 20):.0f} MiB that do not compress"
+        return self.large_file(1 << 30)
 
 
 class SlowLink(LongLink):
@@ -254,4 +250,19 @@ class UsrSsh(Ssh):
         self.sshd.stop()
 
 
-ROWS = (LongLink, LongLinkLarge, SlowLink, Ssh, UsrSsh)
+class LargeSsh(Ssh):
+    name = "large-ssh"
+    title = "a fresh copy of one large file through one ssh hop on this host"
+    tools = ("osync 4", "osync 1", "tar|ssh|tar")
+
+    def prepare(self):
+        about = self.large_file(2 << 30)
+        self.sshd = Sshd(self.place)
+        self.near = self.sshd.address
+        return about
+
+    def finish(self):
+        self.sshd.stop()
+
+
+ROWS = (LongLink, LongLinkLarge, SlowLink, Ssh, UsrSsh, LargeSsh)
