@@ -245,8 +245,11 @@ class UsrSsh(Ssh):
     title = "a fresh copy of a real tree through one ssh hop on this host"
     tools = ("osync 4", "osync 4 uncompressed", "osync 4 compressed", "tar|ssh|tar")
 
+    def tree(self):
+        return Usr.prepare(self)
+
     def prepare(self):
-        about = Usr.prepare(self)
+        about = self.tree()
         self.sshd = Sshd(self.place)
         self.near = self.sshd.address
         return about
@@ -259,17 +262,14 @@ class UsrSsh(Ssh):
         self.sshd.stop()
 
 
-class LargeSsh(Ssh):
+class LargeSsh(UsrSsh):
     name = "large-ssh"
     title = "a fresh copy of one large file through one ssh hop on this host"
     # The last is the floor: what nobody who goes through a forwarded port can spare.
     tools = ("osync 4", "osync 1", "tar|ssh|tar", "cat")
 
-    def prepare(self):
-        about = self.large_file(2 << 30)
-        self.sshd = Sshd(self.place)
-        self.near = self.sshd.address
-        return about
+    def tree(self):
+        return self.large_file(2 << 30)
 
     def peer(self, tool):
         return self.cat() if tool == "cat" else self.tar()
@@ -285,9 +285,6 @@ class LargeSsh(Ssh):
             seconds = sent_by(near, far, pack, ["dd", f"of={target}", "bs=256K", "status=none"])
         tunnel.stop()
         return seconds
-
-    def finish(self):
-        self.sshd.stop()
 
 
 ROWS = (LongLink, LongLinkLarge, SlowLink, Ssh, UsrSsh, LargeSsh)
